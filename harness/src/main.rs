@@ -1,0 +1,3 @@
+//! The `queuebench` program.
+
+fn main() {}

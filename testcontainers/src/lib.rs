@@ -1,0 +1,1 @@
+//! How each backend and cluster is started, waited for, broken and stopped.
