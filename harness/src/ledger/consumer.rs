@@ -1,0 +1,95 @@
+//! What one consumer saw.
+
+use serde::{Deserialize, Serialize};
+
+use super::SeqSet;
+
+/// Receipts of one consumer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConsumerLedger {
+    group: u16,
+    /// By producer number.
+    producers: Vec<FromProducer>,
+    corrupted: u64,
+    stray: u64,
+    reordered: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct FromProducer {
+    seen: SeqSet,
+    duplicates: u64,
+    /// Highest sequence seen plus one, by key. Only needed while receiving.
+    #[serde(skip)]
+    next_by_key: Vec<u64>,
+}
+
+impl ConsumerLedger {
+    /// A consumer of `group`, receiving from `producers` producers that use `keys` keys.
+    pub fn new(group: u16, producers: u16, keys: u32) -> Self {
+        let producers = (0..producers)
+            .map(|_| FromProducer { next_by_key: vec![0; keys.max(1) as usize], ..FromProducer::default() })
+            .collect();
+        Self { group, producers, corrupted: 0, stray: 0, reordered: 0 }
+    }
+
+    /// A whole message of this trial. A repeated receipt counts as duplicated, not as reordered. A producer
+    /// or key that the plan does not have means the envelope is not ours after all: stray.
+    pub fn receive(&mut self, producer: u16, key: u32, sequence: u64) {
+        let Some(from) = self.producers.get_mut(usize::from(producer)) else {
+            self.stray += 1;
+            return;
+        };
+        let Some(next) = from.next_by_key.get_mut(key as usize) else {
+            self.stray += 1;
+            return;
+        };
+        if !from.seen.insert(sequence) {
+            from.duplicates += 1;
+        } else if sequence < *next {
+            self.reordered += 1;
+        } else {
+            *next = sequence + 1;
+        }
+    }
+
+    /// A message whose checksum is wrong.
+    pub fn corrupted_one(&mut self) {
+        self.corrupted += 1;
+    }
+
+    /// A message that is not of this trial.
+    pub fn stray_one(&mut self) {
+        self.stray += 1;
+    }
+
+    /// Which group it consumed for.
+    pub fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// Distinct sequences of a producer.
+    pub fn seen_of(&self, producer: u16) -> Option<&SeqSet> {
+        self.producers.get(usize::from(producer)).map(|from| &from.seen)
+    }
+
+    /// Repeated receipts from a producer.
+    pub fn duplicates_of(&self, producer: u16) -> u64 {
+        self.producers.get(usize::from(producer)).map_or(0, |from| from.duplicates)
+    }
+
+    /// Receipts below the highest sequence seen of their producer and key.
+    pub fn reordered(&self) -> u64 {
+        self.reordered
+    }
+
+    /// Messages whose checksum was wrong.
+    pub fn corrupted(&self) -> u64 {
+        self.corrupted
+    }
+
+    /// Messages that are not of this trial.
+    pub fn stray(&self) -> u64 {
+        self.stray
+    }
+}
