@@ -1,8 +1,23 @@
 //! The run-record types, statistics over records, and everything that is drawn from a record.
 //!
+//! In reading order:
+//!
 //! - [`record`]: what a run leaves behind (`result.json`), versioned.
+//! - [`histograms`]: the latency histograms beside it (`histograms.hlog`).
+//! - [`folder`]: the folder that holds both, written whole or not at all.
+//! - [`statistics`]: summaries over trials, paired comparisons, warnings, verdicts.
 //!
 //! Nothing here opens a socket, starts a process or knows another member of the workspace: a run made last
 //! month still draws.
 
+#[cfg(test)]
+extern crate self as queuebench_reports;
+
+pub mod folder;
+pub mod histograms;
 pub mod record;
+pub mod statistics;
+
+#[cfg(test)]
+#[path = "../tests/support/sample.rs"]
+mod sample;

@@ -1,0 +1,173 @@
+//! Round trips of a real client, and the way round what cannot be started.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use queuebench_testcontainers::{Backend, Running, StartError, StartOptions, Via, require, start};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+pub(crate) const STOP: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// The server, or none if its way is not open here.
+pub(crate) async fn open(backend: Backend, options: StartOptions) -> Option<Running> {
+    let via = options.via;
+    match start(backend, options).await {
+        Ok(running) => Some(running),
+        Err(
+            error @ (StartError::NoWay { .. }
+            | StartError::MissingToolchain { .. }
+            | StartError::Engine { .. }
+            | StartError::Image { .. }),
+        ) => {
+            require::skip(&[backend.name(), &via.to_string()], &error);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) fn options(via: Via) -> StartOptions {
+    StartOptions { via, ..StartOptions::default() }
+}
+
+pub(crate) async fn nats(address: &str) -> jetstream::Context {
+    let client = async_nats::connect(address).await.unwrap();
+    jetstream::new(client)
+}
+
+/// Publishes one message to a file stream and waits for the acknowledgement.
+pub(crate) async fn nats_write(address: &str, payload: &str) {
+    let context = nats(address).await;
+    context
+        .get_or_create_stream(jetstream::stream::Config {
+            name: "kept".to_owned(),
+            subjects: vec!["kept.>".to_owned()],
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let ack = tokio::time::timeout(
+        ANSWER,
+        context.publish("kept.a", payload.to_owned().into_bytes().into()).await.unwrap(),
+    );
+    ack.await.unwrap().unwrap();
+}
+
+/// Everything in that stream.
+pub(crate) async fn nats_read(address: &str) -> Vec<String> {
+    let context = nats(address).await;
+    let stream = context.get_stream("kept").await.unwrap();
+    let count = stream.cached_info().state.messages;
+    let mut payloads = Vec::new();
+    for sequence in 1..=count {
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        payloads.push(String::from_utf8(message.payload.to_vec()).unwrap());
+    }
+    payloads
+}
+
+fn kafka(address: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", address).set("reconnect.backoff.max.ms", "200");
+    config
+}
+
+/// Creates topic `kept` if it is not there, writes one record and waits for the acknowledgement.
+pub(crate) async fn kafka_write(address: &str, payload: &str) {
+    let admin: AdminClient<DefaultClientContext> = kafka(address).create().unwrap();
+    let topic = NewTopic::new("kept", 1, TopicReplication::Fixed(1));
+    let created =
+        admin.create_topics([&topic], &AdminOptions::new().operation_timeout(Some(ANSWER))).await.unwrap();
+    match &created[0] {
+        Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
+        Err((_, error)) => panic!("{error}"),
+    }
+    let producer: FutureProducer =
+        kafka(address).set("acks", "all").set("message.max.bytes", "2000000").create().unwrap();
+    producer.send(FutureRecord::to("kept").key("k").payload(payload), ANSWER).await.unwrap();
+}
+
+/// Everything in that topic.
+pub(crate) async fn kafka_read(address: &str) -> Vec<String> {
+    let config = kafka(address);
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.clone().set("group.id", "reader").create().unwrap();
+        let (low, high) = consumer.fetch_watermarks("kept", 0, ANSWER).unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("kept", 0, Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        let mut payloads = Vec::new();
+        for _ in low..high {
+            let message = consumer.poll(ANSWER).expect("a record").unwrap();
+            payloads.push(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
+        }
+        payloads
+    })
+    .await
+    .unwrap()
+}
+
+pub(crate) async fn write(running: &Running, payload: &str) {
+    match running.backend() {
+        Backend::Kafka => kafka_write(running.address(), payload).await,
+        _ => nats_write(running.address(), payload).await,
+    }
+}
+
+pub(crate) async fn read(running: &Running) -> Vec<String> {
+    match running.backend() {
+        Backend::Kafka => kafka_read(running.address()).await,
+        _ => nats_read(running.address()).await,
+    }
+}
+
+/// Whether anything accepts connections there.
+pub(crate) fn is_listening(address: &str) -> bool {
+    std::net::TcpStream::connect(address).is_ok()
+}
+
+/// Whether this process exists and is not a zombie.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    procfs::process::Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state != 'Z')
+}
+
+/// One server through its whole life: written to, killed, started again with its data, frozen, stopped.
+pub(crate) async fn survives_its_faults(running: &Running) {
+    write(running, "first").await;
+    let before = running.pids();
+    assert!(!before.is_empty() && before.iter().all(|&pid| is_alive(pid)), "{before:?}");
+
+    running.kill().await.unwrap();
+    assert!(!is_listening(running.address()), "a killed server still listens");
+    assert!(running.pids().is_empty());
+    running.kill().await.unwrap_err();
+    running.restart().await.unwrap();
+    assert_ne!(running.pids(), before);
+    assert_eq!(read(running).await, ["first"]);
+
+    running.pause().await.unwrap();
+    let frozen = tokio::time::timeout(Duration::from_millis(300), write(running, "while frozen")).await;
+    assert!(frozen.is_err(), "a frozen server acknowledged");
+    running.resume().await.unwrap();
+    write(running, "second").await;
+
+    running.restart().await.unwrap();
+    let kept = read(running).await;
+    assert_eq!(kept[0], "first");
+    assert!(kept.contains(&"second".to_owned()), "{kept:?}");
+    assert!(running.log_path().unwrap().metadata().unwrap().len() > 0);
+
+    let pids = running.pids();
+    running.stop(STOP).await.unwrap();
+    assert!(!is_listening(running.address()));
+    assert!(!pids.iter().any(|&pid| is_alive(pid)));
+    running.stop(STOP).await.unwrap();
+    running.restart().await.unwrap_err();
+}
