@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::profile::{Arrivals, Keys, Model, Payload, Profile, ProfileError, RateShape, Trace};
+use crate::profile::{Arrivals, Keys, Model, Profile, ProfileError, Trace};
 
 mod body;
 mod key_choice;
@@ -50,6 +50,14 @@ pub struct PhasePlan {
     pub keys: KeyChoice,
     /// Which body slot *n* carries.
     pub bodies: Bodies,
+}
+
+impl PhasePlan {
+    /// Messages per second that this shard offers, averaged over the phase; 0 in a closed phase.
+    pub fn mean_rate_per_s(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 messages")]
+        self.schedule.as_ref().map_or(0.0, |s| s.slots() as f64 / s.span().as_secs_f64())
+    }
 }
 
 impl Plan {

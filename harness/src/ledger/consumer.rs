@@ -33,24 +33,28 @@ impl ConsumerLedger {
         Self { group, producers, corrupted: 0, stray: 0, reordered: 0 }
     }
 
-    /// A whole message of this trial. A repeated receipt counts as duplicated, not as reordered. A producer
-    /// or key that the plan does not have means the envelope is not ours after all: stray.
-    pub fn receive(&mut self, producer: u16, key: u32, sequence: u64) {
+    /// A whole message of this trial; true at its first receipt. A repeated receipt counts as duplicated, not
+    /// as reordered. A producer or key that the plan does not have means the envelope is not ours after all:
+    /// stray.
+    pub fn receive(&mut self, producer: u16, key: u32, sequence: u64) -> bool {
         let Some(from) = self.producers.get_mut(usize::from(producer)) else {
             self.stray += 1;
-            return;
+            return false;
         };
         let Some(next) = from.next_by_key.get_mut(key as usize) else {
             self.stray += 1;
-            return;
+            return false;
         };
         if !from.seen.insert(sequence) {
             from.duplicates += 1;
-        } else if sequence < *next {
+            return false;
+        }
+        if sequence < *next {
             self.reordered += 1;
         } else {
             *next = sequence + 1;
         }
+        true
     }
 
     /// A message whose checksum is wrong.

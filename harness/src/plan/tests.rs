@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::profile::TracePace;
+use crate::profile::{Payload, RateShape, TracePace};
 use crate::units::{Rate, Span};
 
 fn rate(per_second: f64) -> Rate {
