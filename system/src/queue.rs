@@ -4,7 +4,7 @@
 //! A [`Queue`] hands out [`Publisher`]s and [`Subscriber`]s. Publishing has two moments: the client accepts
 //! the message ([`Publisher::publish`] returns), and later its fate is known ([`Outcome`]). The second one
 //! is reported to a [`Completions`] sink under the caller's [`Token`], on the thread that received the
-//! answer; `Producer` turns that into a future per message for callers who prefer one. Neither form
+//! answer; [`producer::Producer`] turns that into a future per message for callers who prefer one. Neither form
 //! allocates per message, and no future is boxed.
 //!
 //! Delivery is at least once unless a backend's [`Promise`] says otherwise: a [`Delivery`] that is neither
@@ -16,11 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod error;
+pub mod memory;
 mod outcome;
+pub mod producer;
 mod statistics;
 
 pub use error::{AckError, PublishError, QueueError, SubscribeError};
+pub use memory::{Memory, MemoryConfig};
 pub use outcome::{Outcome, RejectReason, Submitted, Token, UnknownReason};
+pub use producer::{Acknowledgement, Producer};
 pub use statistics::{Depth, Statistics};
 
 use crate::message::Message;
