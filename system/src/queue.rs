@@ -95,6 +95,12 @@ pub trait Publisher: Clone + Send + Sync + 'static {
     /// Hands over the messages from the front of `batch` in order, for as long as they are accepted, and
     /// leaves the others in it. Each goes on as if published alone: one failed message fails alone.
     /// Tokens whose fate is known at once are reported to the sink as well.
+    /// Returns how many were accepted, at least one unless `batch` is empty; dropping the future loses no
+    /// message that was not accepted.
+    ///
+    /// # Errors
+    /// The message at the front was not accepted, and stays there. A refusal further back is no error yet:
+    /// it is when that message is at the front.
     fn publish_batch(
         &self,
         batch: &mut std::collections::VecDeque<(Message, Token)>,
