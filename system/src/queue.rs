@@ -4,7 +4,7 @@
 //! A [`Queue`] hands out [`Publisher`]s and [`Subscriber`]s. Publishing has two moments: the client accepts
 //! the message ([`Publisher::publish`] returns), and later its fate is known ([`Outcome`]). The second one
 //! is reported to a [`Completions`] sink under the caller's [`Token`], on the thread that received the
-//! answer; `Producer` turns that into a future per message for callers who prefer one. Neither form
+//! answer; [`producer::Producer`] turns that into a future per message for callers who prefer one. Neither form
 //! allocates per message, and no future is boxed.
 //!
 //! Delivery is at least once unless a backend's [`Promise`] says otherwise: a [`Delivery`] that is neither
@@ -15,12 +15,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
+pub mod memory;
 mod outcome;
+pub mod producer;
 mod statistics;
 
 pub use error::{AckError, PublishError, QueueError, SubscribeError};
+pub use memory::{Memory, MemoryConfig};
 pub use outcome::{Outcome, RejectReason, Submitted, Token, UnknownReason};
+pub use producer::{Acknowledgement, Producer};
 pub use statistics::{Depth, Statistics};
 
 use crate::message::Message;
@@ -89,6 +95,12 @@ pub trait Publisher: Clone + Send + Sync + 'static {
     /// Hands over the messages from the front of `batch` in order, for as long as they are accepted, and
     /// leaves the others in it. Each goes on as if published alone: one failed message fails alone.
     /// Tokens whose fate is known at once are reported to the sink as well.
+    /// Returns how many were accepted, at least one unless `batch` is empty; dropping the future loses no
+    /// message that was not accepted.
+    ///
+    /// # Errors
+    /// The message at the front was not accepted, and stays there. A refusal further back is no error yet:
+    /// it is when that message is at the front.
     fn publish_batch(
         &self,
         batch: &mut std::collections::VecDeque<(Message, Token)>,
