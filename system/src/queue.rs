@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod error;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod outcome;
 mod statistics;
 
