@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod error;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod outcome;
 mod statistics;
 
