@@ -1,0 +1,333 @@
+//! A run: all trials of all subjects, into one folder.
+//!
+//! Servers are started once and serve all trials; every trial is a fresh process
+//! ([`shard`](crate::shard)) over a fresh stream or topic. Trials of the subjects are interleaved, in an
+//! order that rotates from round to round. The record is written after every trial, so a run that is killed
+//! leaves what it measured.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use queuebench_reports::folder::RunFolder;
+use queuebench_reports::histograms::Histograms;
+use queuebench_reports::record::{self, Calibration, Run, Skipped, Subject, Warning};
+use queuebench_testcontainers::Via;
+use tokio_util::sync::CancellationToken;
+
+use crate::plan::{Shard, mix};
+use crate::profile::Profile;
+use crate::subject::{Addresses, Backend, SubjectRequest, configure};
+use crate::trial::MessageIds;
+use crate::ui::Ui;
+
+mod calibrate;
+pub mod environment;
+mod process;
+mod sampler;
+mod servers;
+
+pub use process::ShardFailure;
+use process::{Finished, ShardProcess};
+use servers::Servers;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// `queues`, or what else was compared.
+    pub compared: String,
+    /// In the order of the command.
+    pub subjects: Vec<SubjectRequest>,
+    /// The load.
+    pub profile: Profile,
+    /// Of payloads, keys, arrivals and trial order.
+    pub seed: u64,
+    /// How servers may be started.
+    pub via: Via,
+    /// Subjects that must not be skipped.
+    pub require: Vec<String>,
+    /// Where run folders go.
+    pub out: PathBuf,
+    /// The command line that repeats it.
+    pub command: String,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct RunReport {
+    /// The record.
+    pub run: Run,
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Ended by a stop signal.
+    pub interrupted: bool,
+    /// Trials that gave no result, each in a sentence.
+    pub failures: Vec<String>,
+    /// Required subjects that could not be started.
+    pub missing: Vec<Skipped>,
+}
+
+/// How long a server may take to stop at the end.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Runs all trials and draws the report.
+///
+/// # Errors
+/// When the folder cannot be written. A subject that cannot be started is skipped and listed; a trial that
+/// fails is listed; neither is an error here.
+pub async fn run(spec: RunSpec, ui: &Ui, stop: &CancellationToken) -> anyhow::Result<RunReport> {
+    let started_at = jiff::Timestamp::now();
+    let short_id = format!("{:06x}", (uuid_seed() ^ spec.seed) & 0xff_ffff);
+    let id = RunFolder::id_of(started_at, &spec.profile.name, &short_id);
+    let folder = RunFolder::create(&spec.out, &id)?;
+    ui.log_to(folder.log_file()?);
+    let mut work = Work {
+        record: Run {
+            format: record::FORMAT.to_owned(),
+            id: id.clone(),
+            started_at: started_at.to_string(),
+            finished_at: None,
+            partial: true,
+            compared: spec.compared.clone(),
+            command: spec.command.clone(),
+            seed: spec.seed,
+            profile: serde_json::to_value(&spec.profile)?,
+            environment: environment::gather(&spec.out),
+            subjects: Vec::new(),
+            comparisons: Vec::new(),
+            skipped: Vec::new(),
+            warnings: Vec::new(),
+            calibration: None,
+            verdicts: record::Verdicts::default(),
+        },
+        histograms: Histograms::default(),
+        failures: Vec::new(),
+        short_id,
+        started_at,
+        folder,
+        spec,
+    };
+    let mut servers = Servers::new(work.spec.via, &work.short_id, work.folder.path());
+    let result = work.trials(&mut servers, ui, stop).await;
+    // Whatever happened, nothing that was started stays.
+    servers.stop(STOP_DEADLINE, ui).await;
+    result?;
+    work.finish(ui, stop.is_cancelled())
+}
+
+/// A run under way.
+struct Work {
+    spec: RunSpec,
+    record: Run,
+    histograms: Histograms,
+    failures: Vec<String>,
+    short_id: String,
+    started_at: jiff::Timestamp,
+    folder: RunFolder,
+}
+
+impl Work {
+    async fn trials(&mut self, servers: &mut Servers, ui: &Ui, stop: &CancellationToken) -> anyhow::Result<()> {
+        let requests = self.start_subjects(servers, ui, stop).await?;
+        if self.required_missing().is_empty() && !requests.is_empty() && !stop.is_cancelled() {
+            match calibrate::calibrate(self.folder.path(), self.spec.seed, ui, stop).await {
+                Ok(calibration) => self.record.calibration = calibration,
+                Err(failure) => self.failures.push(format!("calibration: {failure}")),
+            }
+            self.rounds(&requests, servers, ui, stop).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the servers of every subject; lists those that cannot be had.
+    async fn start_subjects(
+        &mut self,
+        servers: &mut Servers,
+        ui: &Ui,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Vec<SubjectRequest>> {
+        let mut ready = Vec::new();
+        for request in self.spec.subjects.clone() {
+            match servers.start_for(&request, ui, stop).await {
+                Ok(()) => {}
+                Err(reason) => {
+                    ui.say(&format!("skipping {}: {reason}", request.name));
+                    self.record.skipped.push(Skipped { subject: request.name, reason });
+                    continue;
+                }
+            }
+            // Wrong settings are found before the first trial.
+            let config = configure(&request, &self.spec.profile, servers.addresses(&request), "probe")?;
+            self.record.subjects.push(Subject {
+                name: request.name.clone(),
+                backend: request.backend.name().to_owned(),
+                version: servers.version(&request),
+                provisioner: servers.provisioner(&request),
+                durability: record::Durability::Volatile,
+                settings: visible_settings(&config),
+                trials: Vec::new(),
+                summary: indexmap::IndexMap::default(),
+            });
+            ready.push(request);
+        }
+        Ok(ready)
+    }
+
+    async fn rounds(
+        &mut self,
+        requests: &[SubjectRequest],
+        servers: &Servers,
+        ui: &Ui,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let rounds = self.spec.profile.trials;
+        let total = rounds as usize * requests.len();
+        for round in 0..rounds {
+            for position in 0..requests.len() {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                let at = (position + round as usize) % requests.len();
+                let request = &requests[at];
+                let number = round as usize * requests.len() + position + 1;
+                let bar = ui.trial(&request.name, round + 1, number, total, self.spec.profile.planned_duration());
+                let result = self.trial(request, round, u32::try_from(position)?, servers, &bar, stop).await;
+                match result {
+                    Ok(finished) => {
+                        bar.finish(&finished.result.record.trial);
+                        self.take(at, finished, servers.pids(request).is_empty());
+                    }
+                    Err(failure) => {
+                        bar.fail(&failure.to_string());
+                        self.failures.push(format!("{} trial {}: {failure}", request.name, round + 1));
+                    }
+                }
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn trial(
+        &self,
+        request: &SubjectRequest,
+        round: u32,
+        position: u32,
+        servers: &Servers,
+        bar: &crate::ui::TrialBar,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Finished> {
+        let name = format!("qb-{}-{}-{round}", self.short_id, safe(&request.name));
+        let config = configure(request, &self.spec.profile, servers.addresses(request), &name)?;
+        let subject_hash = request.name.bytes().fold(0, |hash, byte| mix(hash, u64::from(byte)));
+        let spec = crate::shard::ShardSpec {
+            subject: request.name.clone(),
+            config,
+            profile: self.spec.profile.clone(),
+            seed: self.spec.seed,
+            index: round,
+            position,
+            trial_id: mix(mix(uuid_of(&self.record.id), subject_hash), u64::from(round)),
+            message_ids: match request.backend {
+                Backend::Nats | Backend::Composite => MessageIds::Unique,
+                Backend::Memory | Backend::Kafka | Backend::Null => MessageIds::None,
+            },
+            embedded: request.backend.is_embedded(),
+        };
+        let scratch = self.folder.path().join("shards").join(format!("{}-{round}", safe(&request.name)));
+        let process = ShardProcess::start(&spec, Shard::WHOLE, &scratch)?;
+        let finished = process.finish(bar, &servers.pids(request), stop).await?;
+        // What a shard left is in the record and the merged histograms now.
+        let _ = std::fs::remove_dir_all(&scratch);
+        Ok(finished)
+    }
+
+    fn take(&mut self, at: usize, finished: Finished, unobserved: bool) {
+        let subject = &mut self.record.subjects[at];
+        let Finished { result, histograms, usage, warnings } = finished;
+        let mut trial = result.record.trial;
+        usage.fill(&mut trial, result.record.started_ns);
+        trial.resources.subject_observed = !unobserved;
+        subject.durability = result.durability;
+        for (key, value) in result.server_settings {
+            subject.settings.insert(format!("server.{key}"), value.into());
+        }
+        for text in warnings {
+            self.record.warnings.push(Warning {
+                code: "subject".to_owned(),
+                subject: Some(subject.name.clone()),
+                text,
+            });
+        }
+        subject.trials.push(trial);
+        self.histograms.merge(&histograms).expect("all of a run's histograms have the same range");
+    }
+
+    /// Writes what there is, marked partial, so that a killed run still renders.
+    fn save(&self) -> anyhow::Result<()> {
+        let mut so_far = self.record.clone();
+        queuebench_reports::statistics::summarize(&mut so_far);
+        self.folder.write_record(&so_far)?;
+        self.folder.write_histograms(&self.histograms, self.started_at)?;
+        Ok(())
+    }
+
+    fn required_missing(&self) -> Vec<Skipped> {
+        let required = |s: &&Skipped| self.spec.require.contains(&s.subject);
+        self.record.skipped.iter().filter(required).cloned().collect()
+    }
+
+    fn finish(mut self, ui: &Ui, interrupted: bool) -> anyhow::Result<RunReport> {
+        self.record.finished_at = Some(jiff::Timestamp::now().to_string());
+        self.record.partial = interrupted || !self.failures.is_empty();
+        for failure in &self.failures {
+            self.record.warnings.push(Warning {
+                code: "trial-failed".to_owned(),
+                subject: None,
+                text: failure.clone(),
+            });
+        }
+        queuebench_reports::statistics::summarize(&mut self.record);
+        let missing = self.required_missing();
+        self.folder.write_record(&self.record)?;
+        self.folder.write_histograms(&self.histograms, self.started_at)?;
+        let _ = std::fs::remove_dir_all(self.folder.path().join("shards"));
+        queuebench_reports::render::write_all(&self.folder).context("drawing the report")?;
+        ui.stop_logging();
+        let folder = self.folder.finish()?;
+        Ok(RunReport {
+            run: self.record,
+            folder: folder.path().to_owned(),
+            interrupted,
+            failures: self.failures,
+            missing,
+        })
+    }
+}
+
+/// A subject's configuration as the record shows it: the typed form, which hides secrets, without the names
+/// that differ from trial to trial.
+fn visible_settings(config: &serde_json::Value) -> record::Settings {
+    let typed = serde_json::from_value::<crate::subject::SubjectConfig>(config.clone());
+    let value = typed.ok().and_then(|c| serde_json::to_value(c).ok());
+    let settings = value.as_ref().and_then(|v| v.as_object()).and_then(|v| v.values().next()?.as_object().cloned());
+    settings
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(key, value)| !value.is_null() && !["stream", "subject", "topic"].contains(&key.as_str()))
+        .collect()
+}
+
+/// Letters, digits and dashes only: good in a file name, a stream's and a topic's.
+fn safe(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// Differs between runs of one second on one machine.
+fn uuid_seed() -> u64 {
+    mix(crate::clock::now(), u64::from(std::process::id()))
+}
+
+fn uuid_of(id: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(id.as_bytes())
+}

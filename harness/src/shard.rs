@@ -1,0 +1,182 @@
+//! One shard of one trial, as a process of its own.
+//!
+//! It reads a [`ShardSpec`], runs its part of the plan, writes events as JSON lines to standard output, and
+//! leaves `trial.json` (record and ledger), `histograms.hlog` and nothing else in its folder. It knows of no
+//! other shard: an existing scheduler can start many, and [`merge`](crate::merge) joins what they leave.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use queuebench_reports::histograms::Histograms;
+use queuebench_system::queue::Queue;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::event::Event;
+use crate::plan::{Plan, Shard};
+use crate::profile::Profile;
+use crate::subject::{self, SubjectConfig, Task};
+use crate::trial::{self, MessageIds, ShardRecord, TrialError, TrialOutcome, TrialSpec};
+
+/// All that a shard needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardSpec {
+    /// Whose trial.
+    pub subject: String,
+    /// Its queue's settings, as [`SubjectConfig`] reads them.
+    pub config: serde_json::Value,
+    /// The load.
+    pub profile: Profile,
+    /// Of payloads, keys and arrivals.
+    pub seed: u64,
+    /// The round, from 0.
+    pub index: u32,
+    /// Place in the order of the round, from 0.
+    pub position: u32,
+    /// In every message.
+    pub trial_id: u64,
+    /// Whether messages carry ids.
+    pub message_ids: MessageIds,
+    /// Whether the subject runs inside the shard's process.
+    pub embedded: bool,
+}
+
+/// What a shard leaves as `trial.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShardResult {
+    /// Which part of the plan.
+    pub shard: Shard,
+    /// The record and the ledger.
+    #[serde(flatten)]
+    pub record: ShardRecord,
+    /// Settings quoted from the server.
+    pub server_settings: std::collections::BTreeMap<String, String>,
+}
+
+/// The names of what a shard leaves.
+pub const RECORD_FILE: &str = "trial.json";
+/// See [`RECORD_FILE`].
+pub const HISTOGRAMS_FILE: &str = "histograms.hlog";
+
+/// How long connecting, closing and removing may take each.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs a shard in this process: events to standard output, results to `out`.
+///
+/// # Errors
+/// When the subject cannot be used or the folder cannot be written.
+pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
+    let config: SubjectConfig =
+        serde_json::from_value(spec.config).context("`config` does not describe a subject")?;
+    let profile = Arc::new(spec.profile);
+    let plan = Arc::new(Plan::new(&profile, spec.seed, shard)?);
+    // Connections that belong to the queue rather than to a producer or consumer live here.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("queue")
+        .enable_all()
+        .build()?;
+    let task = Pass {
+        plan,
+        runtime: &runtime,
+        stop,
+        spec: TrialSpec {
+            subject: spec.subject.clone(),
+            index: spec.index,
+            position: spec.position,
+            profile,
+            seed: spec.seed,
+            shard,
+            trial_id: spec.trial_id,
+            message_ids: spec.message_ids,
+            embedded: spec.embedded,
+        },
+    };
+    let (outcome, server_settings) = subject::with_queue(&spec.subject, &config, &runtime, task)??;
+    let (record, histograms) = outcome.into_shard_record();
+    write(out, &ShardResult { shard, record, server_settings }, &histograms)?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// A trial over whichever queue was opened.
+struct Pass<'a> {
+    plan: Arc<Plan>,
+    runtime: &'a tokio::runtime::Runtime,
+    stop: &'a CancellationToken,
+    spec: TrialSpec,
+}
+
+type Settings = std::collections::BTreeMap<String, String>;
+
+impl Task for Pass<'_> {
+    type Output = Result<(TrialOutcome, Settings), TrialError>;
+
+    fn run<Q: Queue>(self, queue: Arc<Q>) -> Self::Output {
+        let outcome = trial::run(&queue, &self.plan, &self.spec, self.stop, &mut |event| emit(&event));
+        let settings = self.runtime.block_on(async {
+            let settings = tokio::time::timeout(CLOSE_DEADLINE, queue.effective_settings()).await;
+            // Results are in hand: what fails from here on is told, and does not undo them.
+            if let Err(error) = queue.close(CLOSE_DEADLINE).await {
+                emit(&Event::Warning { text: format!("closing: {error}") });
+            }
+            match tokio::time::timeout(CLOSE_DEADLINE, queue.remove()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => emit(&Event::Warning { text: format!("removing what the trial created: {error}") }),
+                Err(_) => emit(&Event::Warning { text: "removing what the trial created took too long".to_owned() }),
+            }
+            settings
+        });
+        let settings = match settings {
+            Ok(Ok(settings)) => settings,
+            Ok(Err(error)) => {
+                emit(&Event::Warning { text: format!("the server does not tell its settings: {error}") });
+                Settings::new()
+            }
+            Err(_) => Settings::new(),
+        };
+        Ok((outcome?, settings))
+    }
+}
+
+/// One event to the runner. A runner that is gone is noticed by its death signal, not here.
+fn emit(event: &Event) {
+    let mut out = std::io::stdout().lock();
+    if let Ok(line) = serde_json::to_string(event) {
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+fn write(out: &Path, result: &ShardResult, histograms: &Histograms) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let log = histograms.to_hlog(jiff::Timestamp::now())?;
+    replace(&out.join(HISTOGRAMS_FILE), log.as_bytes())?;
+    // Written last: whoever finds it finds all.
+    replace(&out.join(RECORD_FILE), &serde_json::to_vec(result)?)
+}
+
+fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let temporary: PathBuf = path.with_extension("partial");
+    std::fs::write(&temporary, content)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads what a shard left.
+///
+/// # Errors
+/// Names the file that is missing or malformed.
+pub fn read(folder: &Path) -> anyhow::Result<(ShardResult, Histograms)> {
+    let path = folder.join(RECORD_FILE);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let result = serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
+    let path = folder.join(HISTOGRAMS_FILE);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let histograms =
+        Histograms::from_hlog(&text).with_context(|| format!("{} is malformed", path.display()))?;
+    Ok((result, histograms))
+}

@@ -1,0 +1,50 @@
+//! Opens a subject's queue and does something with it, whichever kind it is.
+//!
+//! One `match` per trial: inside, everything is compiled for the one backend, so the measured path has no
+//! dispatch at all.
+
+use std::sync::Arc;
+
+use queuebench_system::message::Message;
+use queuebench_system::queue::Queue;
+use queuebench_system::queue::kafka::Kafka;
+use queuebench_system::queue::memory::Memory;
+use queuebench_system::queue::nats::Nats;
+
+use super::null::Null;
+use super::{SettingsError, SubjectConfig};
+
+/// Something to do with any queue.
+pub trait Task {
+    /// What comes out.
+    type Output;
+
+    /// Does it.
+    fn run<Q: Queue>(self, queue: Arc<Q>) -> Self::Output;
+}
+
+/// Opens the queue that `config` describes and gives it to `task`. Connections that opening makes live on
+/// `runtime`.
+///
+/// # Errors
+/// When the queue cannot be opened.
+pub fn with_queue<T: Task>(
+    subject: &str,
+    config: &SubjectConfig,
+    runtime: &tokio::runtime::Runtime,
+    task: T,
+) -> Result<T::Output, SettingsError> {
+    let failed = |source| SettingsError::Queue { subject: subject.to_owned(), source };
+    Ok(match config {
+        SubjectConfig::Null => task.run(Arc::new(Null::default())),
+        SubjectConfig::Memory(config) => {
+            task.run(Arc::new(Memory::<Message>::open(config.clone()).map_err(failed)?))
+        }
+        SubjectConfig::Nats(config) => {
+            task.run(Arc::new(runtime.block_on(Nats::open((**config).clone())).map_err(failed)?))
+        }
+        SubjectConfig::Kafka(config) => {
+            task.run(Arc::new(runtime.block_on(Kafka::open((**config).clone())).map_err(failed)?))
+        }
+    })
+}

@@ -1,0 +1,177 @@
+//! From a request, the profile and the servers' addresses to a queue's settings.
+
+use queuebench_system::queue::kafka::KafkaConfig;
+use queuebench_system::queue::memory::{FullPolicy, MemoryConfig};
+use queuebench_system::queue::nats::{NatsConfig, NatsRetention, NatsStorage};
+use queuebench_system::queue::Durability;
+use queuebench_testcontainers::{External, Running};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Backend, SettingsError, SubjectRequest};
+use crate::profile::Profile;
+
+/// A queue's settings, ready to open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectConfig {
+    /// The null subject.
+    Null,
+    /// The in-process queue.
+    Memory(MemoryConfig),
+    /// NATS JetStream.
+    Nats(Box<NatsConfig>),
+    /// Apache Kafka.
+    Kafka(Box<KafkaConfig>),
+}
+
+/// Where the servers of a subject are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses<'a> {
+    /// A NATS server.
+    pub nats: Option<&'a Running>,
+    /// A Kafka broker.
+    pub kafka: Option<&'a Running>,
+}
+
+/// Messages that a memory queue holds unless told otherwise: at 10,000/s, a second of consumers' absence.
+const MEMORY_CAPACITY: usize = 10_000;
+
+/// The settings of `request` for one trial, as JSON that [`SubjectConfig`] reads. Everything the trial
+/// creates on a server carries `name`.
+///
+/// JSON rather than the type itself, because a typed configuration does not write its secrets.
+///
+/// # Errors
+/// When an override is unknown or impossible.
+pub fn configure(
+    request: &SubjectRequest,
+    profile: &Profile,
+    addresses: Addresses<'_>,
+    name: &str,
+) -> Result<Value, SettingsError> {
+    let in_flight = profile.max_in_flight() as usize;
+    let durability = request.durability.unwrap_or(match request.backend {
+        Backend::Memory | Backend::Null => Durability::Volatile,
+        _ => Durability::ProcessCrash,
+    });
+    let base = match request.backend {
+        Backend::Null => SubjectConfig::Null,
+        Backend::Memory => SubjectConfig::Memory(MemoryConfig {
+            capacity: MEMORY_CAPACITY.max(in_flight),
+            full: FullPolicy::Wait,
+            ..MemoryConfig::default()
+        }),
+        Backend::Nats => SubjectConfig::Nats(Box::new(nats(profile, addresses.nats, durability, name))),
+        Backend::Kafka => SubjectConfig::Kafka(Box::new(kafka(profile, addresses.kafka, durability, name))),
+        Backend::Composite => {
+            return Err(SettingsError::Override {
+                subject: request.name.clone(),
+                reason: "the composite cannot be opened by this version".to_owned(),
+            });
+        }
+    };
+    let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
+    let mut value = serde_json::to_value(&base).map_err(|e| refuse(e.to_string()))?;
+    overlay(&mut value, request.backend, &request.overrides).map_err(refuse)?;
+    if let Some(external) = addresses.nats.and_then(Running::external_access) {
+        secrets(&mut value["nats"], Backend::Nats, external);
+    }
+    if let Some(external) = addresses.kafka.and_then(Running::external_access) {
+        secrets(&mut value["kafka"], Backend::Kafka, external);
+    }
+    // A wrong override is found before anything is started with it.
+    serde_json::from_value::<SubjectConfig>(value.clone()).map_err(|e| refuse(e.to_string()))?;
+    Ok(value)
+}
+
+/// Puts the profile's settings over the defaults. Keys are checked by the type that reads them.
+fn overlay(value: &mut Value, backend: Backend, overrides: &toml::Table) -> Result<(), String> {
+    if overrides.is_empty() {
+        return Ok(());
+    }
+    let Some(settings) = value.get_mut(backend.name()).and_then(Value::as_object_mut) else {
+        return Err(format!("{backend} has no settings"));
+    };
+    for (key, setting) in overrides {
+        let setting = serde_json::to_value(setting).map_err(|e| e.to_string())?;
+        settings.insert(key.clone(), setting);
+    }
+    Ok(())
+}
+
+fn nats(profile: &Profile, server: Option<&Running>, durability: Durability, name: &str) -> NatsConfig {
+    let default = NatsConfig::default();
+    NatsConfig {
+        servers: server.map_or(default.servers.clone(), |s| {
+            s.address().split(',').map(|a| if a.contains("://") { a.to_owned() } else { format!("nats://{a}") }).collect()
+        }),
+        stream: name.to_owned(),
+        subject: format!("{name}.messages"),
+        storage: if durability == Durability::Volatile { NatsStorage::Memory } else { NatsStorage::File },
+        retention: NatsRetention::Limits,
+        durability,
+        max_in_flight: (profile.max_in_flight() as usize).max(1),
+        monitor_url: server.and_then(Running::monitoring_url),
+        ..default
+    }
+}
+
+fn kafka(profile: &Profile, server: Option<&Running>, durability: Durability, name: &str) -> KafkaConfig {
+    let default = KafkaConfig::default();
+    KafkaConfig {
+        brokers: server.map_or(default.brokers.clone(), |s| s.address().to_owned()),
+        topic: name.to_owned(),
+        partitions: u32::from(profile.workload.partitions),
+        // Kafka's weakest promise is the page cache; asking for less gives that.
+        durability: durability.max(Durability::ProcessCrash),
+        max_in_flight: (profile.max_in_flight() as usize).max(1),
+        ..default
+    }
+}
+
+/// What an external server asks for.
+fn secrets(value: &mut Value, backend: Backend, external: &External) {
+    let credentials = &external.credentials;
+    let path = |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string());
+    match backend {
+        Backend::Nats => {
+            let auth = match (&credentials.user, &credentials.password, &credentials.token, &credentials.credentials_file) {
+                (Some(user), Some(password), ..) => {
+                    Some(serde_json::json!({"user-password": {"user": user, "password": password}}))
+                }
+                (.., Some(token), _) => Some(serde_json::json!({"token": token})),
+                (.., Some(file)) => Some(serde_json::json!({"credentials-file": file})),
+                _ => None,
+            };
+            if let Some(auth) = auth {
+                value["auth"] = auth;
+            }
+            if credentials.tls_ca.is_some() || credentials.tls_certificate.is_some() {
+                value["tls"] = serde_json::json!({
+                    "ca_file": path(&credentials.tls_ca),
+                    "cert_file": path(&credentials.tls_certificate),
+                    "key_file": path(&credentials.tls_key),
+                });
+            }
+        }
+        Backend::Kafka => {
+            if let (Some(user), Some(password)) = (&credentials.user, &credentials.password) {
+                value["sasl"] = serde_json::json!({
+                    "mechanism": credentials.sasl_mechanism.as_deref().unwrap_or("PLAIN"),
+                    "username": user,
+                    "password": password,
+                });
+            }
+            let tls = credentials.security_protocol.as_deref().is_some_and(|p| p.contains("SSL"));
+            if tls || credentials.tls_ca.is_some() {
+                value["tls"] = serde_json::json!({
+                    "ca": path(&credentials.tls_ca),
+                    "certificate": path(&credentials.tls_certificate),
+                    "key": path(&credentials.tls_key),
+                });
+            }
+        }
+        Backend::Memory | Backend::Composite | Backend::Null => {}
+    }
+}
