@@ -137,13 +137,14 @@ impl Histograms {
     /// # Errors
     /// When its range or precision does not fit into that of a run's histograms.
     pub fn add(&mut self, key: Key, span: Span, histogram: &Histogram<u64>) -> Result<(), RangeError> {
-        let misfit = || RangeError { key: key.to_tag() };
-        if histogram.sigfig() != DIGITS {
-            return Err(misfit());
+        let too_long = histogram.lowest_equivalent(histogram.max()) > HIGHEST_NS;
+        if histogram.sigfig() != DIGITS || too_long {
+            return Err(RangeError { key: key.to_tag() });
         }
-        let (known_span, known) = self.entries.entry(key.clone()).or_insert_with(|| (span, new_histogram()));
+        let (known_span, known) = self.entries.entry(key).or_insert_with(|| (span, new_histogram()));
         *known_span = known_span.union(span);
-        known.add(histogram).map_err(|_| misfit())
+        known.add(histogram).expect("precision and range were checked above");
+        Ok(())
     }
 
     /// Adds every histogram of another run or shard.

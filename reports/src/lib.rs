@@ -6,6 +6,9 @@
 //! - [`histograms`]: the latency histograms beside it (`histograms.hlog`).
 //! - [`folder`]: the folder that holds both, written whole or not at all.
 //! - [`statistics`]: summaries over trials, paired comparisons, warnings, verdicts.
+//! - [`answer`]: the sentences that a person would say.
+//! - [`render`]: the report, one HTML file.
+//! - [`export`] and [`terminal`]: the same for other tools and for a terminal.
 //!
 //! Nothing here opens a socket, starts a process or knows another member of the workspace: a run made last
 //! month still draws.
@@ -13,10 +16,18 @@
 #[cfg(test)]
 extern crate self as queuebench_reports;
 
+pub mod answer;
+pub mod export;
+mod figures;
 pub mod folder;
 pub mod histograms;
+mod palette;
 pub mod record;
+pub mod render;
 pub mod statistics;
+mod summary_table;
+pub mod terminal;
+mod words;
 
 #[cfg(test)]
 #[path = "../tests/support/sample.rs"]

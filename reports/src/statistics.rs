@@ -8,11 +8,15 @@ use std::collections::BTreeMap;
 
 use crate::record::{Interval, PhaseSummary, Run, Subject, Trial};
 
+mod across;
 mod bootstrap;
 mod comparison;
 mod metric;
 mod warning;
 
+pub(crate) use warning::{and, plural};
+
+pub use across::{RunComparison, compare_runs};
 pub use comparison::{KEY_METRICS, NOISE_THRESHOLD};
 pub use metric::{Direction, Metric, Unit};
 pub use warning::WarningCode;

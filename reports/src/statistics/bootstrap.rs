@@ -23,18 +23,31 @@ fn median_in_place(values: &mut [f64]) -> f64 {
 /// The 95 % percentile-bootstrap interval of the median. `values` must not be empty.
 pub(super) fn interval95(values: &[f64], seed: u64) -> [f64; 2] {
     let mut rng = Pcg64::seed_from_u64(seed);
-    let mut resample = vec![0.0; values.len()];
-    let mut medians: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            for slot in &mut resample {
-                *slot = values[rng.random_range(0..values.len())];
-            }
-            median_in_place(&mut resample)
-        })
-        .collect();
-    medians.sort_unstable_by(f64::total_cmp);
+    let mut resample = Vec::with_capacity(values.len());
+    interval_of(|| resampled_median(values, &mut resample, &mut rng))
+}
+
+/// The 95 % percentile-bootstrap interval of the ratio of two medians. Neither may be empty.
+pub(super) fn ratio_interval95(above: &[f64], below: &[f64], seed: u64) -> [f64; 2] {
+    let mut rng = Pcg64::seed_from_u64(seed);
+    let mut resample = Vec::with_capacity(above.len().max(below.len()));
+    interval_of(|| {
+        let above = resampled_median(above, &mut resample, &mut rng);
+        above / resampled_median(below, &mut resample, &mut rng)
+    })
+}
+
+fn resampled_median(values: &[f64], resample: &mut Vec<f64>, rng: &mut Pcg64) -> f64 {
+    resample.clear();
+    resample.extend((0..values.len()).map(|_| values[rng.random_range(0..values.len())]));
+    median_in_place(resample)
+}
+
+fn interval_of(mut draw: impl FnMut() -> f64) -> [f64; 2] {
+    let mut drawn: Vec<f64> = (0..RESAMPLES).map(|_| draw()).collect();
+    drawn.sort_unstable_by(f64::total_cmp);
     let tail = RESAMPLES / 40;
-    [medians[tail - 1], medians[RESAMPLES - tail]]
+    [drawn[tail - 1], drawn[RESAMPLES - tail]]
 }
 
 /// A seed for one interval, so that adding a subject changes no other's interval (FNV-1a over the parts).

@@ -2,6 +2,12 @@
 //! phases, with its histograms. Latencies are drawn from log-normal distributions with a heavy tail, everything
 //! else follows from them. Tests change what they are about.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    dead_code,
+    reason = "small invented figures; not every user needs all"
+)]
+
 use indexmap::IndexMap;
 use queuebench_reports::{
     histograms::{Histograms, Key, Kind, Span, new_histogram},

@@ -1,0 +1,122 @@
+//! Curves with their names at the right end: latency by percentile, latency by rate.
+
+use plotters::style::text_anchor::HPos;
+
+use super::{
+    RenderError,
+    axis::{Axis, latency_tick, percent_tick, rate_tick},
+    canvas::Ink,
+    dots::shortened,
+    sheet::{Caption, Margin, Sheet, Size, chart, spread_labels, text_width},
+};
+
+/// Distance of two labels.
+const LABEL_GAP: f64 = 15.0;
+
+/// For which page a chart is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    Wide,
+    Narrow,
+}
+
+impl Width {
+    pub(super) const BOTH: [Self; 2] = [Self::Wide, Self::Narrow];
+
+    fn size(self) -> Size {
+        match self {
+            Self::Wide => Size { width: 1080, height: 360 },
+            Self::Narrow => Size { width: 344, height: 300 },
+        }
+    }
+
+    fn label_max(self) -> f64 {
+        match self {
+            Self::Wide => 150.0,
+            Self::Narrow => 84.0,
+        }
+    }
+
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Wide => "wide",
+            Self::Narrow => "narrow",
+        }
+    }
+}
+
+/// One subject's curve; a point is hollow when it belongs to a closed phase.
+pub(super) struct Curve {
+    pub(super) name: String,
+    pub(super) ink: Ink,
+    pub(super) points: Vec<(f64, f64)>,
+    pub(super) hollow: Vec<bool>,
+    pub(super) opacity: f64,
+}
+
+/// Latency against percentile; points are (quantile, µs).
+pub(super) fn percentiles(
+    caption: &Caption<'_>,
+    curves: &[Curve],
+    highest: f64,
+    width: Width,
+) -> Result<String, RenderError> {
+    let y = Axis::decades(curves.iter().flat_map(|curve| &curve.points).map(|(_, us)| *us));
+    let axes = (Axis::percentiles(highest), y);
+    chart(caption, width.size(), margin(curves, width), axes, |sheet| {
+        sheet.x_axis(&sheet.x().ticks(8), percent_tick)?;
+        sheet.y_axis(&sheet.y().ticks(7), latency_tick)?;
+        for curve in curves {
+            sheet.curve(curve.points.clone(), curve.ink, 2.0, curve.opacity)?;
+        }
+        labels(sheet, curves, width)
+    })
+}
+
+/// Latency against rate; points are (messages per second, µs), each with its phase.
+pub(super) fn rates(caption: &Caption<'_>, curves: &[Curve], width: Width) -> Result<String, RenderError> {
+    let all = || curves.iter().flat_map(|curve| &curve.points);
+    let axes = (Axis::of(all().map(|(rate, _)| *rate)), Axis::decades(all().map(|(_, us)| *us)));
+    chart(caption, width.size(), margin(curves, width), axes, |sheet| {
+        let most = if width == Width::Wide { 8 } else { 4 };
+        sheet.x_axis(&sheet.x().ticks(most), rate_tick)?;
+        sheet.y_axis(&sheet.y().ticks(7), latency_tick)?;
+        for curve in curves {
+            sheet.curve(curve.points.clone(), curve.ink, 1.5, 0.6)?;
+            for (point, hollow) in curve.points.iter().zip(&curve.hollow) {
+                if *hollow {
+                    sheet.ring(*point, 4.5, curve.ink)?;
+                } else {
+                    sheet.dot(*point, 4.5, curve.ink)?;
+                }
+            }
+        }
+        labels(sheet, curves, width)
+    })
+}
+
+fn margin(curves: &[Curve], width: Width) -> Margin {
+    let widest = curves.iter().map(|curve| text_width(&curve.name)).fold(0.0, f64::max);
+    Margin { left: 58.0, right: widest.min(width.label_max()) + 16.0, top: 10.0, bottom: 24.0 }
+}
+
+/// Names at the right edge at the height of each curve's end, apart, tied to it by a thin line where it ends early
+/// or the name had to move.
+fn labels(sheet: &Sheet<'_>, curves: &[Curve], width: Width) -> Result<(), RenderError> {
+    let ends: Vec<(f64, f64)> = curves
+        .iter()
+        .filter_map(|curve| curve.points.last())
+        .map(|(x, y)| (sheet.x_of(*x), sheet.y_of(*y)))
+        .collect();
+    let wished: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
+    let placed = spread_labels(&wished, LABEL_GAP, sheet.top() + 4.0, sheet.bottom());
+    let drawn = curves.iter().filter(|curve| !curve.points.is_empty());
+    for ((curve, (x, y)), label) in drawn.zip(ends).zip(placed) {
+        if sheet.right() - x > 8.0 || (label - y).abs() > 3.0 {
+            sheet.segment_with((x + 6.0, y), (sheet.right() + 7.0, label), curve.ink, 1.0, 0.5)?;
+        }
+        let name = shortened(&curve.name, width.label_max());
+        sheet.words((sheet.right() + 9.0, label + 4.0), HPos::Left, curve.ink, true, &name)?;
+    }
+    Ok(())
+}

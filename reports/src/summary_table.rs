@@ -1,0 +1,83 @@
+//! The table of the answer in plain cells, for Markdown and terminals.
+
+use crate::{
+    answer::load_of,
+    figures::with_unit,
+    record::{DeliveryVerdict, Run, Subject},
+    statistics::Metric,
+    words::{answer_columns, durability, provisioner, scale},
+};
+
+/// The table of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct SummaryTable {
+    pub(crate) head: Vec<String>,
+    pub(crate) right_aligned: Vec<bool>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl SummaryTable {
+    pub(crate) fn of(run: &Run) -> Self {
+        let columns = answer_columns(run);
+        let mut head = vec!["subject".to_owned()];
+        let mut right_aligned = vec![false];
+        for (metric, phase) in &columns {
+            let unit = scale(run, phase, &[*metric]).word;
+            head.push(match metric {
+                Metric::Throughput => format!("messages/s {}", load_of(run, phase)),
+                Metric::CpuPerMessage => format!("CPU {unit}/message"),
+                Metric::RssPeak => format!("memory {unit}"),
+                metric => format!("{} {unit} {}", short(*metric), load_of(run, phase)),
+            });
+            right_aligned.push(true);
+        }
+        for title in ["ack survives", "delivery", "started"] {
+            head.push(title.to_owned());
+            right_aligned.push(false);
+        }
+        let rows = run.subjects.iter().map(|subject| row(run, subject, &columns)).collect();
+        Self { head, right_aligned, rows }
+    }
+}
+
+fn short(metric: Metric) -> &'static str {
+    match metric {
+        Metric::ResponseP95 => "p95",
+        Metric::ResponseP99 => "p99",
+        other => other.title(),
+    }
+}
+
+fn row(run: &Run, subject: &Subject, columns: &[(Metric, String)]) -> Vec<String> {
+    let mut cells = vec![subject.name.clone()];
+    for (metric, phase) in columns {
+        let interval = subject.summary.get(phase).and_then(|summary| summary.get(metric.key()));
+        cells.push(interval.map_or_else(
+            || "–".to_owned(),
+            |interval| {
+                let figure = scale(run, phase, &[*metric]).figure(interval);
+                match figure.interval {
+                    Some(interval) => format!("{} ({})", figure.value, interval.replace(' ', "")),
+                    None => figure.value,
+                }
+            },
+        ));
+    }
+    cells.push(durability(subject.durability).to_owned());
+    cells.push(delivery(subject));
+    let how = provisioner(subject.provisioner);
+    cells.push(with_unit(how, &subject.version));
+    cells
+}
+
+fn delivery(subject: &Subject) -> String {
+    let lost: u64 = subject.trials.iter().map(|trial| trial.delivery.lost).sum();
+    let violated = subject.trials.iter().any(|trial| trial.delivery.verdict == DeliveryVerdict::Violated);
+    match (subject.trials.is_empty(), violated, lost) {
+        (true, ..) => "not measured".to_owned(),
+        (_, true, 0) => "✗ promise broken".to_owned(),
+        (_, true, lost) => format!("✗ {} lost", crate::figures::count(lost)),
+        (_, false, 0) => "✓ none lost".to_owned(),
+        (_, false, lost) => format!("△ {} lost, as allowed", crate::figures::count(lost)),
+    }
+}

@@ -1,0 +1,50 @@
+//! Words and choices that the report, the summaries and the terminal share.
+
+use crate::{
+    answer::{headline_phase, throughput_phase},
+    figures::Scale,
+    record::{Durability, Provisioner, Run},
+    statistics::{Metric, Unit},
+};
+
+/// How a subject was started, in a word.
+pub(crate) fn provisioner(provisioner: Provisioner) -> &'static str {
+    match provisioner {
+        Provisioner::Embedded => "embedded",
+        Provisioner::Docker => "docker",
+        Provisioner::Native => "native",
+        Provisioner::External => "external",
+    }
+}
+
+/// What an acknowledgement survives, in words.
+pub(crate) fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Volatile => "volatile",
+        Durability::ProcessCrash => "process crash",
+        Durability::PowerLoss => "power loss",
+    }
+}
+
+/// The columns of the answer: a metric in the phase that shows it best.
+pub(crate) fn answer_columns(run: &Run) -> Vec<(Metric, String)> {
+    let latency = headline_phase(run).or_else(|| throughput_phase(run));
+    let highest = throughput_phase(run).or_else(|| headline_phase(run));
+    let mut columns = Vec::new();
+    if let Some(phase) = latency {
+        columns.extend([(Metric::ResponseP95, phase.clone()), (Metric::ResponseP99, phase)]);
+    }
+    if let Some(phase) = highest {
+        columns.extend([(Metric::Throughput, phase.clone())]);
+        columns.extend([(Metric::CpuPerMessage, phase.clone()), (Metric::RssPeak, phase)]);
+    }
+    columns
+}
+
+/// One unit for a metric over all subjects of a phase.
+pub(crate) fn scale(run: &Run, phase: &str, metrics: &[Metric]) -> Scale {
+    let values = run.subjects.iter().filter_map(|subject| subject.summary.get(phase)).flat_map(|summary| {
+        metrics.iter().filter_map(|metric| summary.get(metric.key())).map(|interval| interval.median)
+    });
+    Scale::of(metrics.first().map_or(Unit::Messages, |metric| metric.unit()), values)
+}
