@@ -145,10 +145,20 @@ impl StartError {
         matches!(self, Self::MissingToolchain { .. } | Self::Engine { .. } | Self::Image { .. })
     }
 
+    pub(crate) fn is_port_clash(&self) -> bool {
+        matches!(self, Self::Exited { status, tail, .. } if is_port_clash(status) || tail.is_port_clash())
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// In the words of the operating system, and of container engines.
+fn is_port_clash(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("address already in use") || text.contains("port is already allocated")
 }
 
 fn list(ways: &[(Provisioner, String)]) -> String {
@@ -165,8 +175,8 @@ pub struct LogTail {
 }
 
 impl LogTail {
-    pub(crate) fn is_port_clash(&self) -> bool {
-        self.lines.iter().any(|line| line.to_ascii_lowercase().contains("address already in use"))
+    fn is_port_clash(&self) -> bool {
+        self.lines.iter().any(|line| is_port_clash(line))
     }
 }
 

@@ -14,6 +14,7 @@
 //! the configurations, then `native.rs`, `docker.rs` and `external.rs` for the three ways.
 
 mod backend;
+mod docker;
 mod error;
 mod external;
 mod log;
@@ -26,10 +27,11 @@ pub mod require;
 mod running;
 mod server;
 mod start;
+mod workspace;
 
 pub use backend::{Backend, Provisioner, UnknownWord, Via};
 pub use error::{FaultError, LogTail, StartError};
 pub use external::{Credentials, External};
 pub use options::{ContainerNetwork, Progress, StartOptions};
 pub use running::{Facts, Running};
-pub use start::start;
+pub use start::{start, sweep};

@@ -43,6 +43,23 @@ pub(crate) fn host() -> String {
     format!("{} {}", boot.trim(), namespace.display())
 }
 
+/// This process and everything that it started, directly or not, as `/proc` shows it now.
+pub(crate) fn descendants(root: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> = procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .filter_map(|process| process.ok()?.stat().ok())
+        .map(|stat| (stat.pid, stat.ppid))
+        .collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(parents.iter().filter(|(pid, of)| *of == parent && *pid != parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     run: String,
@@ -115,10 +132,11 @@ pub(crate) fn sweep(cache: &Path) -> Vec<String> {
             }
             swept.push(format!("killed server {} of run {}", server.pid, entry.run));
         }
-        if let Some(directory) = entry.temporary
-            && directory.is_dir()
-            && fs::remove_dir_all(&directory).is_ok()
-        {
+        if let Some(directory) = entry.temporary.filter(|directory| directory.is_dir()) {
+            if fs::remove_dir_all(&directory).is_err() {
+                // Something still writes there; the record stays for the next sweep.
+                continue;
+            }
             swept.push(format!("removed {} of run {}", directory.display(), entry.run));
         }
         let _ = fs::remove_file(path);

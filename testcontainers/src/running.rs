@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::backend::{Backend, Provisioner};
+use crate::docker::DockerServer;
 use crate::error::FaultError;
 use crate::external::External;
 use crate::native::NativeServer;
@@ -36,13 +37,18 @@ pub struct Running {
 
 #[derive(Debug)]
 enum Inner {
-    Native(NativeServer),
+    Docker(Box<DockerServer>),
+    Native(Box<NativeServer>),
     External(External),
 }
 
 impl Running {
     pub(crate) fn native(backend: Backend, server: NativeServer, facts: Facts) -> Self {
-        Self { backend, address: server.address(), facts, inner: Inner::Native(server) }
+        Self { backend, address: server.address(), facts, inner: Inner::Native(Box::new(server)) }
+    }
+
+    pub(crate) fn docker(backend: Backend, server: DockerServer, facts: Facts) -> Self {
+        Self { backend, address: server.address(), facts, inner: Inner::Docker(Box::new(server)) }
     }
 
     pub(crate) fn external(backend: Backend, external: External, facts: Facts) -> Self {
@@ -61,19 +67,19 @@ impl Running {
 
     /// Where its own figures are, for a NATS server that this process started (`http://…/varz`).
     pub fn monitoring_url(&self) -> Option<String> {
-        match (&self.inner, self.backend) {
-            (Inner::Native(server), Backend::Nats) => {
-                Some(format!("http://127.0.0.1:{}", server.side_port()))
-            }
-            _ => None,
-        }
+        let port = match &self.inner {
+            Inner::Native(server) => server.side_port(),
+            Inner::Docker(server) => server.side_port(),
+            Inner::External(_) => return None,
+        };
+        (self.backend == Backend::Nats).then(|| format!("http://127.0.0.1:{port}"))
     }
 
     /// The external address and credentials, if that is what it is.
     pub fn external_access(&self) -> Option<&External> {
         match &self.inner {
             Inner::External(external) => Some(external),
-            Inner::Native(_) => None,
+            Inner::Native(_) | Inner::Docker(_) => None,
         }
     }
 
@@ -81,6 +87,7 @@ impl Running {
     pub fn provisioner(&self) -> Provisioner {
         match &self.inner {
             Inner::Native(_) => Provisioner::Native,
+            Inner::Docker(_) => Provisioner::Docker,
             Inner::External(_) => Provisioner::External,
         }
     }
@@ -100,6 +107,7 @@ impl Running {
     pub fn pids(&self) -> Vec<i32> {
         match &self.inner {
             Inner::Native(server) => server.pids(),
+            Inner::Docker(server) => server.pids(),
             Inner::External(_) => Vec::new(),
         }
     }
@@ -108,6 +116,7 @@ impl Running {
     pub fn log_path(&self) -> Option<&Path> {
         match &self.inner {
             Inner::Native(server) => Some(server.log()),
+            Inner::Docker(server) => Some(server.log()),
             Inner::External(_) => None,
         }
     }
@@ -119,6 +128,7 @@ impl Running {
     pub async fn kill(&self) -> Result<(), FaultError> {
         match &self.inner {
             Inner::Native(server) => server.kill().await,
+            Inner::Docker(server) => server.kill().await,
             Inner::External(_) => Err(self.is_external("killed")),
         }
     }
@@ -130,6 +140,7 @@ impl Running {
     pub async fn pause(&self) -> Result<(), FaultError> {
         match &self.inner {
             Inner::Native(server) => server.pause().await,
+            Inner::Docker(server) => server.pause().await,
             Inner::External(_) => Err(self.is_external("paused")),
         }
     }
@@ -141,6 +152,7 @@ impl Running {
     pub async fn resume(&self) -> Result<(), FaultError> {
         match &self.inner {
             Inner::Native(server) => server.resume().await,
+            Inner::Docker(server) => server.resume().await,
             Inner::External(_) => Err(self.is_external("resumed")),
         }
     }
@@ -153,6 +165,7 @@ impl Running {
     pub async fn restart(&self) -> Result<(), FaultError> {
         match &self.inner {
             Inner::Native(server) => server.restart().await,
+            Inner::Docker(server) => server.restart().await,
             Inner::External(_) => Err(self.is_external("restarted")),
         }
     }
@@ -165,6 +178,7 @@ impl Running {
     pub async fn stop(&self, deadline: Duration) -> Result<(), FaultError> {
         match &self.inner {
             Inner::Native(server) => server.stop(deadline).await,
+            Inner::Docker(server) => server.stop(deadline).await,
             Inner::External(_) => Ok(()),
         }
     }

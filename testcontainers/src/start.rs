@@ -1,8 +1,10 @@
 //! Starts a server by the first way that is open.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::backend::{Backend, Provisioner, Via};
+use crate::docker::{self, DockerServer, Engine};
 use crate::error::StartError;
 use crate::external::External;
 use crate::native::{NativeServer, Program};
@@ -29,16 +31,37 @@ pub async fn start(backend: Backend, options: StartOptions) -> Result<Running, S
     {
         return connect(backend, external, &options).await;
     }
-    let mut reasons = Vec::new();
-    if options.via == Via::Docker {
-        return Err(StartError::NoWay { backend, reasons });
-    }
-    match native(backend, &options).await {
-        Err(error) if error.is_unavailable() && options.via == Via::Auto => {
-            reasons.push((Provisioner::Native, error.to_string()));
-            Err(StartError::NoWay { backend, reasons })
+    match options.via {
+        Via::Docker => docker(backend, &options).await,
+        Via::Native => {
+            say_swept(sweep_records(&options.cache_dir).await, &options);
+            native(backend, &options).await
         }
-        other => other,
+        Via::Auto => {
+            let closed = match docker(backend, &options).await {
+                Err(error) if may_try_another(&error, &options) => error,
+                other => return other,
+            };
+            tracing::info!(target: "queuebench::start", %backend, reason = %closed, "docker is not open");
+            match native(backend, &options).await {
+                Err(error) if error.is_unavailable() => Err(StartError::NoWay {
+                    backend,
+                    reasons: vec![
+                        (Provisioner::Docker, closed.to_string()),
+                        (Provisioner::Native, error.to_string()),
+                    ],
+                }),
+                other => other,
+            }
+        }
+    }
+}
+
+/// An image that the user asked for is not replaced by something else behind their back.
+fn may_try_another(error: &StartError, options: &StartOptions) -> bool {
+    match error {
+        StartError::Image { .. } => options.image.is_none(),
+        other => other.is_unavailable(),
     }
 }
 
@@ -70,40 +93,87 @@ async fn connect(
     Ok(Running::external(backend, external, facts))
 }
 
+async fn docker(backend: Backend, options: &StartOptions) -> Result<Running, StartError> {
+    let engine = Engine::connect().await;
+    if let Ok(engine) = &engine {
+        say_swept(docker::sweep(engine).await, options);
+    }
+    // After the containers, which would still write into the directories that the records name.
+    say_swept(sweep_records(&options.cache_dir).await, options);
+    let engine = engine?;
+    on_free_ports(backend, options, async |ports| {
+        let (server, facts) = DockerServer::start(&engine, backend, options, ports).await?;
+        Ok(Running::docker(backend, server, facts))
+    })
+    .await
+}
+
 async fn native(backend: Backend, options: &StartOptions) -> Result<Running, StartError> {
-    sweep(options).await;
     let program = Program::obtain(backend, options).await?;
+    on_free_ports(backend, options, async |ports| {
+        let (server, facts) = NativeServer::start(backend, &program, options, ports).await?;
+        Ok(Running::native(backend, server, facts))
+    })
+    .await
+}
+
+/// Between the choice of a port and its use another process may take it: then others are tried, unless the
+/// caller insists on this one.
+async fn on_free_ports(
+    backend: Backend,
+    options: &StartOptions,
+    mut start: impl AsyncFnMut((Port, Port)) -> Result<Running, StartError>,
+) -> Result<Running, StartError> {
     let mut attempt = 1;
     loop {
         let ports = (client_port(backend, options)?, free_port()?);
         let number = ports.0.number();
-        match NativeServer::start(backend, &program, options, ports).await {
-            Ok((server, facts)) => return Ok(Running::native(backend, server, facts)),
-            Err(StartError::Exited { tail, .. }) if options.port.is_some() && tail.is_port_clash() => {
+        match start(ports).await {
+            Err(error) if !error.is_port_clash() => return Err(error),
+            Err(_) if wanted_port(options).is_some() => {
                 return Err(StartError::PortInUse { backend, port: number });
             }
-            Err(StartError::Exited { tail, .. }) if tail.is_port_clash() && attempt < PORT_ATTEMPTS => {
+            Err(_) if attempt < PORT_ATTEMPTS => {
                 tracing::info!(%backend, port = number, "port was taken meanwhile; another is tried");
                 attempt += 1;
             }
-            Err(error) => return Err(error),
+            other => return other,
         }
     }
 }
 
-async fn sweep(options: &StartOptions) {
-    let cache = options.cache_dir.clone();
-    let swept = tokio::task::spawn_blocking(move || orphans::sweep(&cache)).await.unwrap_or_default();
+/// Removes what killed runs left behind: containers, where an engine answers, processes and temporary
+/// directories. [`start`] does so by itself; a run that starts nothing may still want to. Returns one
+/// sentence per thing removed.
+pub async fn sweep(cache_dir: &Path) -> Vec<String> {
+    let mut swept = match Engine::connect().await {
+        Ok(engine) => docker::sweep(&engine).await,
+        Err(_) => Vec::new(),
+    };
+    swept.extend(sweep_records(cache_dir).await);
+    swept
+}
+
+async fn sweep_records(cache_dir: &Path) -> Vec<String> {
+    let cache_dir = cache_dir.to_owned();
+    tokio::task::spawn_blocking(move || orphans::sweep(&cache_dir)).await.unwrap_or_default()
+}
+
+fn say_swept(swept: Vec<String>, options: &StartOptions) {
     for what in swept {
         options.progress.say(&format!("left behind by a killed run: {what}"));
     }
 }
 
 fn client_port(backend: Backend, options: &StartOptions) -> Result<Port, StartError> {
-    match options.port {
-        None | Some(0) => free_port(),
+    match wanted_port(options) {
+        None => free_port(),
         Some(port) => Port::claim(port).ok_or(StartError::PortInUse { backend, port }),
     }
+}
+
+fn wanted_port(options: &StartOptions) -> Option<u16> {
+    options.port.filter(|&port| port != 0)
 }
 
 fn free_port() -> Result<Port, StartError> {

@@ -5,5 +5,7 @@
 
 #[path = "servers/common.rs"]
 mod common;
+#[path = "servers/docker.rs"]
+mod docker;
 #[path = "servers/native.rs"]
 mod native;

@@ -11,7 +11,7 @@ pub(crate) const VERSION: &str = "2.15.2";
 /// The Go package of that version.
 pub(crate) const GO_PACKAGE: &str = "github.com/nats-io/nats-server/v2";
 /// The official image.
-pub(crate) const IMAGE: &str = "nats:2.12";
+pub(crate) const IMAGE: &str = "nats:2.12.2";
 /// What `testcontainers/images/build-local.sh` makes where no registry answers.
 pub(crate) const LOCAL_IMAGE: &str = "queuebench/nats:2.15.2";
 /// The configuration's file name.
@@ -22,7 +22,7 @@ pub(crate) fn config(layout: &Layout) -> String {
     let mut text = format!(
         "server_name: {name:?}\n\
          listen: \"{bind}:{port}\"\n\
-         http: \"127.0.0.1:{side_port}\"\n\
+         http: \"{bind}:{side_port}\"\n\
          max_payload: {MAX_MESSAGE_BYTES}\n\
          jetstream {{\n  store_dir: {data:?}\n",
         name = layout.identity,
