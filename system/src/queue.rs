@@ -19,6 +19,8 @@ use std::time::Duration;
 pub mod conformance;
 mod error;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod outcome;
 pub mod producer;
 mod statistics;
