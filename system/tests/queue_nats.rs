@@ -2,6 +2,8 @@
 #![cfg(feature = "nats")]
 #![allow(missing_docs, reason = "tests")]
 
+#[path = "queue_nats/conforms.rs"]
+mod conforms;
 #[path = "queue_nats/server.rs"]
 mod server;
 #[path = "queue_nats/sink.rs"]

@@ -1,9 +1,9 @@
 //! From a request, the profile and the servers' addresses to a queue's settings.
 
+use queuebench_system::queue::Durability;
 use queuebench_system::queue::kafka::KafkaConfig;
 use queuebench_system::queue::memory::{FullPolicy, MemoryConfig};
 use queuebench_system::queue::nats::{NatsConfig, NatsRetention, NatsStorage};
-use queuebench_system::queue::Durability;
 use queuebench_testcontainers::{External, Running};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -104,7 +104,10 @@ fn nats(profile: &Profile, server: Option<&Running>, durability: Durability, nam
     let default = NatsConfig::default();
     NatsConfig {
         servers: server.map_or(default.servers.clone(), |s| {
-            s.address().split(',').map(|a| if a.contains("://") { a.to_owned() } else { format!("nats://{a}") }).collect()
+            s.address()
+                .split(',')
+                .map(|a| if a.contains("://") { a.to_owned() } else { format!("nats://{a}") })
+                .collect()
         }),
         stream: name.to_owned(),
         subject: format!("{name}.messages"),
@@ -136,7 +139,12 @@ fn secrets(value: &mut Value, backend: Backend, external: &External) {
     let path = |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string());
     match backend {
         Backend::Nats => {
-            let auth = match (&credentials.user, &credentials.password, &credentials.token, &credentials.credentials_file) {
+            let auth = match (
+                &credentials.user,
+                &credentials.password,
+                &credentials.token,
+                &credentials.credentials_file,
+            ) {
                 (Some(user), Some(password), ..) => {
                     Some(serde_json::json!({"user-password": {"user": user, "password": password}}))
                 }

@@ -34,6 +34,7 @@ mod delivery;
 mod headers;
 mod link;
 mod publisher;
+mod settings;
 mod slots;
 mod stream;
 mod subscriber;
@@ -107,6 +108,7 @@ impl Nats {
         config.validate()?;
         let config = Arc::new(config);
         let client = connect::connect(&config, "queuebench-control", 64, Arc::new(|_: &Event| ())).await?;
+        settings::check_durability(&config).await?;
         let js = jetstream::new(client);
         let stream_created = stream::ensure_stream(&js, &config).await?;
         Ok(Self {
@@ -283,7 +285,7 @@ impl Queue for Nats {
     }
 
     async fn effective_settings(&self) -> Result<BTreeMap<String, String>, QueueError> {
-        Ok(BTreeMap::new())
+        settings::effective(&self.inner.js, &self.inner.config).await
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), QueueError> {

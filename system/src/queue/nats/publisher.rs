@@ -42,8 +42,11 @@ impl Publisher for NatsPublisher {
     async fn publish_batch(&self, batch: &mut VecDeque<(Message, Token)>) -> Result<usize, PublishError> {
         let mut accepted = 0;
         while let Some((message, token)) = batch.front() {
-            self.link.publish(message.clone(), *token, &self.owner).await?;
-            batch.pop_front();
+            match self.link.publish(message.clone(), *token, &self.owner).await {
+                Ok(()) => batch.pop_front(),
+                Err(error) if accepted == 0 => return Err(error),
+                Err(_) => break,
+            };
             accepted += 1;
         }
         Ok(accepted)
