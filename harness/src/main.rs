@@ -1,3 +1,14 @@
 //! The `queuebench` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use queuebench::cli::Cli;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("QUEUEBENCH_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Clap prints usage errors itself and ends with 2.
+    Cli::parse().run().into()
+}

@@ -2,19 +2,27 @@
 #![cfg(feature = "nats")]
 #![allow(missing_docs, reason = "tests")]
 
+#[path = "queue_nats/access.rs"]
+mod access;
+#[path = "queue_nats/block_on.rs"]
+mod block_on;
 #[path = "queue_nats/conforms.rs"]
 mod conforms;
+#[path = "queue_nats/consuming.rs"]
+mod consuming;
+#[path = "queue_nats/faults.rs"]
+mod faults;
+#[path = "queue_nats/opening.rs"]
+mod opening;
 #[path = "queue_nats/server.rs"]
 mod server;
 #[path = "queue_nats/sink.rs"]
 mod sink;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use queuebench_system::message::Message;
-use queuebench_system::queue::nats::{Nats, NatsConfig, NatsPublisher, NatsSubscriber};
+use queuebench_system::queue::nats::{Nats, NatsPublisher, NatsSubscriber};
 use queuebench_system::queue::{
     Acknowledge, Delivery, Outcome, Publisher, Queue, SubscribeOptions, Subscriber, Token,
 };
@@ -22,7 +30,11 @@ use server::Server;
 use sink::Sink;
 
 fn options(prefetch: usize) -> SubscribeOptions {
-    SubscribeOptions { group: "workers".to_owned(), prefetch, acknowledge: Acknowledge::Explicit }
+    group("workers", prefetch)
+}
+
+fn group(name: &str, prefetch: usize) -> SubscribeOptions {
+    SubscribeOptions { group: name.to_owned(), prefetch, acknowledge: Acknowledge::Explicit }
 }
 
 fn numbered(n: u64) -> Message {

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::AckPolicy;
@@ -50,7 +50,7 @@ use super::{
 };
 use connect::{OnEvent, chain, failed};
 use counters::Counters;
-use delivery::Hand;
+use delivery::{Hand, History};
 use link::Link;
 
 const BACKEND: &str = "nats";
@@ -71,15 +71,21 @@ pub(crate) struct Inner {
     links: tokio::sync::Mutex<Vec<Arc<Link>>>,
     next_link: AtomicUsize,
     consuming: tokio::sync::Mutex<Vec<Consuming>>,
-    hands: Mutex<Vec<Arc<Hand>>>,
-    /// Groups subscribed to, and whether their consumer was created by us.
-    groups: Mutex<BTreeMap<String, bool>>,
+    groups: Mutex<BTreeMap<String, Group>>,
     /// Ends the connections' tasks.
     stop: CancellationToken,
     /// Ends the subscribers' intake.
     closed: CancellationToken,
     closing: AtomicBool,
     tasks: TaskTracker,
+}
+
+/// A group that was subscribed to.
+#[derive(Debug, Default)]
+struct Group {
+    /// Whether its consumer was created by us.
+    created: bool,
+    history: Arc<History>,
 }
 
 /// A connection that subscribers share; one per runtime, so that no message hops between threads.
@@ -120,7 +126,6 @@ impl Nats {
                 links: tokio::sync::Mutex::default(),
                 next_link: AtomicUsize::new(0),
                 consuming: tokio::sync::Mutex::default(),
-                hands: Mutex::default(),
                 groups: Mutex::default(),
                 stop: CancellationToken::new(),
                 closed: CancellationToken::new(),
@@ -165,7 +170,7 @@ impl Inner {
         if let Some(there) = consuming.iter().find(|c| c.runtime == runtime) {
             return Ok((there.client.clone(), there.connects.clone()));
         }
-        let (count, connects) = watch::channel(0);
+        let (count, mut connects) = watch::channel(0);
         let counters = Arc::clone(&self.counters);
         let on_event: OnEvent = Arc::new(move |event: &Event| {
             if matches!(event, Event::Connected) {
@@ -176,6 +181,11 @@ impl Inner {
             }
         });
         let client = connect::connect(&self.config, "queuebench-consume", 65_536, on_event).await?;
+        // The first connection is told by an event too; it must not pass for a second one later.
+        let told = tokio::time::timeout(self.config.request_timeout(), connects.wait_for(|n| *n > 0)).await;
+        if !told.is_ok_and(|told| told.is_ok()) {
+            return Err(failed("the connection for consuming broke at once"));
+        }
         consuming.push(Consuming { client: client.clone(), connects: connects.clone(), runtime });
         Ok((client, connects))
     }
@@ -217,7 +227,13 @@ impl Queue for Nats {
             return Err(config::setting("prefetch", "must be at least 1"));
         }
         let created = stream::ensure_consumer(&inner.js, &inner.config, &group, options.acknowledge).await?;
-        *inner.groups.lock().entry(group.clone()).or_default() |= created;
+        let ack_policy = stream::ack_policy(&inner.config, options.acknowledge);
+        let history = {
+            let mut groups = inner.groups.lock();
+            let known = groups.entry(group.clone()).or_default();
+            known.created |= created;
+            Arc::clone(&known.history)
+        };
 
         let (client, mut connects) = inner.consuming().await?;
         connects.mark_unchanged();
@@ -232,9 +248,10 @@ impl Queue for Nats {
             held: AtomicUsize::new(0),
             answered: Notify::new(),
             confirm: inner.config.confirm_acks,
+            server_wants_acks: ack_policy == AckPolicy::Explicit,
+            history,
+            highest: AtomicU64::new(0),
         });
-        inner.hands.lock().push(Arc::clone(&hand));
-        let ack_policy = stream::ack_policy(&inner.config, options.acknowledge);
         Ok(NatsSubscriber {
             next_subject: Subject::from(format!("$JS.API.CONSUMER.MSG.NEXT.{}.{group}", inner.config.stream)),
             config: Arc::clone(&inner.config),
@@ -246,7 +263,6 @@ impl Queue for Nats {
             requested: 0,
             prefetch: options.prefetch,
             on_receipt: options.acknowledge == Acknowledge::OnReceive,
-            server_wants_acks: ack_policy == AckPolicy::Explicit,
             heard: Instant::now(),
             flowing: false,
             check: subscriber::checks(),
@@ -333,7 +349,7 @@ impl Queue for Nats {
             .groups
             .lock()
             .iter()
-            .filter(|(_, created)| **created)
+            .filter(|(_, group)| group.created)
             .map(|(name, _)| name.clone())
             .collect();
         for group in ours {

@@ -30,6 +30,7 @@ mod session;
 mod supervisor;
 
 use session::Session;
+use supervisor::SettleRest;
 
 /// The clock ticks this often within an acknowledgement's time limit.
 const TICKS_PER_ACK_TIMEOUT: u32 = 10;
@@ -78,7 +79,7 @@ impl Link {
             runtime: Handle::current(),
             task: Mutex::new(None),
         });
-        let task = tokio::spawn(supervisor::run(Arc::clone(&link), session, acks));
+        let task = tokio::spawn(supervisor::run(SettleRest(Arc::clone(&link)), session, acks));
         *link.task.lock() = Some(task);
         Ok(link)
     }

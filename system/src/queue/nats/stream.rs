@@ -155,9 +155,10 @@ pub(super) async fn consumer_info(
     match stream.consumer_info(group).await {
         Ok(info) => Ok(Some(info)),
         Err(error) => match error.kind() {
-            ConsumerInfoErrorKind::NotFound => Ok(None),
+            ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound => Ok(None),
             ConsumerInfoErrorKind::JetStream(answer)
-                if answer.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+                if [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND]
+                    .contains(&answer.error_code()) =>
             {
                 Ok(None)
             }

@@ -47,8 +47,6 @@ pub struct NatsSubscriber {
     pub(super) prefetch: usize,
     /// Whether handing out counts as processed.
     pub(super) on_receipt: bool,
-    /// Whether the server waits for acknowledgements.
-    pub(super) server_wants_acks: bool,
     pub(super) heard: Instant,
     /// Whether a message came since the last check; saves reading the clock for each.
     pub(super) flowing: bool,
@@ -135,24 +133,28 @@ impl NatsSubscriber {
 
     async fn deliver(&self, message: Message) -> NatsDelivery {
         let body = headers::read(message.headers.as_ref(), message.payload);
-        let reply = message.reply.filter(|_| self.server_wants_acks);
-        let mut delivery = NatsDelivery::new(body, reply, &self.hand);
+        let mut delivery = NatsDelivery::new(body, message.reply, &self.hand);
         if self.on_receipt {
             delivery.acknowledge_receipt().await;
         }
         delivery
     }
 
-    /// A consumer that is gone will not come back; a server that is not ready will.
+    /// A consumer that is gone will not come back; a server that is not ready will. A server that is just
+    /// starting may not know its consumers yet, so it is asked twice.
     async fn check_consumer(&self) -> Result<(), SubscribeError> {
-        match stream::consumer_info(&self.js, &self.config, &self.group).await {
-            Ok(None) => Err(broken(&format!("consumer `{}` was deleted", self.group))),
-            Ok(Some(_)) => Ok(()),
-            Err(error) => {
-                tracing::debug!(group = %self.group, %error, "consumer cannot be asked for");
-                Ok(())
+        for pause in [CHECK, CHECK * 2] {
+            tokio::time::sleep(pause).await;
+            match stream::consumer_info(&self.js, &self.config, &self.group).await {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(group = %self.group, %error, "consumer cannot be asked for");
+                    return Ok(());
+                }
             }
         }
+        Err(broken(&format!("consumer `{}` was deleted", self.group)))
     }
 
     /// Waits for whatever comes next, having asked for all there is room for.
@@ -190,7 +192,10 @@ impl NatsSubscriber {
                     }
                 }
                 Wake::Message(None) => return Err(broken("the connection was closed")),
-                Wake::Reconnected => self.requested = 0,
+                Wake::Reconnected => {
+                    self.requested = 0;
+                    self.hand.history.reconnected();
+                }
                 Wake::Check if std::mem::take(&mut self.flowing) => self.heard = Instant::now(),
                 Wake::Check => {
                     if self.requested > 0 && self.heard.elapsed() > SILENCE {
@@ -220,7 +225,8 @@ impl NatsSubscriber {
     fn waiting(&mut self) -> Vec<Subject> {
         let mut replies = Vec::new();
         while let Some(Some(message)) = self.inbox.next().now_or_never() {
-            replies.extend(message.reply.filter(|_| message.status.is_none() && self.server_wants_acks));
+            let wanted = message.status.is_none() && self.hand.server_wants_acks;
+            replies.extend(message.reply.filter(|_| wanted));
         }
         replies
     }

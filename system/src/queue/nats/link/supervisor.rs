@@ -26,10 +26,8 @@ enum End {
     Broken(UnknownReason),
 }
 
-pub(super) async fn run(link: Arc<Link>, session: Arc<Session>, acks: Subscriber) {
-    // Also when the runtime goes away with this task: no token may stay without an outcome.
-    let settle_rest = SettleRest(link);
-    let link = &settle_rest.0;
+pub(super) async fn run(link: SettleRest, session: Arc<Session>, acks: Subscriber) {
+    let link = &link.0;
     let mut ticker = interval(link.tick_length());
     ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut session, mut acks) = (session, acks);
@@ -232,7 +230,9 @@ impl Link {
     }
 }
 
-struct SettleRest(Arc<Link>);
+/// Settles what is left when the task ends, also when it ends with its runtime or before its first step: no
+/// token may stay without an outcome.
+pub(super) struct SettleRest(pub(super) Arc<Link>);
 
 impl Drop for SettleRest {
     fn drop(&mut self) {
