@@ -1,12 +1,30 @@
-//! The harness.
+//! The harness: loads, trials, runs and the `queuebench` program.
+//!
+//! In the order of one message's way:
+//!
+//! - [`profile`] and [`units`]: a load, in TOML.
+//! - [`plan`]: who sends what when, fixed before the start.
+//! - [`subject`]: what is measured.
+//! - [`clock`], [`envelope`], [`ledger`], [`recorder`]: time, proof and latencies.
+//! - [`trial`]: one pass of a profile over one queue, in this process.
+//! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile.
+//! - [`run`]: all trials of all subjects, into one folder.
+//! - [`cli`], [`ui`], [`exit`]: the program.
+//!
+//! Nothing here averages percentiles, and no wall clock enters a result.
 
+pub mod cli;
 pub mod clock;
 pub mod envelope;
 pub mod event;
+pub mod exit;
 pub mod ledger;
 pub mod plan;
 pub mod profile;
 pub mod recorder;
+pub mod run;
+pub mod shard;
 pub mod subject;
 pub mod trial;
+pub mod ui;
 pub mod units;

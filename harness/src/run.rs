@@ -11,13 +11,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use queuebench_reports::folder::RunFolder;
 use queuebench_reports::histograms::Histograms;
-use queuebench_reports::record::{self, Calibration, Run, Skipped, Subject, Warning};
+use queuebench_reports::record::{self, Run, Skipped, Subject, Warning};
 use queuebench_testcontainers::Via;
 use tokio_util::sync::CancellationToken;
 
 use crate::plan::{Shard, mix};
 use crate::profile::Profile;
-use crate::subject::{Addresses, Backend, SubjectRequest, configure};
+use crate::subject::{Backend, SubjectRequest, configure};
 use crate::trial::MessageIds;
 use crate::ui::Ui;
 
@@ -127,7 +127,12 @@ struct Work {
 }
 
 impl Work {
-    async fn trials(&mut self, servers: &mut Servers, ui: &Ui, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn trials(
+        &mut self,
+        servers: &mut Servers,
+        ui: &Ui,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let requests = self.start_subjects(servers, ui, stop).await?;
         if self.required_missing().is_empty() && !requests.is_empty() && !stop.is_cancelled() {
             match calibrate::calibrate(self.folder.path(), self.spec.seed, ui, stop).await {
@@ -190,7 +195,8 @@ impl Work {
                 let at = (position + round as usize) % requests.len();
                 let request = &requests[at];
                 let number = round as usize * requests.len() + position + 1;
-                let bar = ui.trial(&request.name, round + 1, number, total, self.spec.profile.planned_duration());
+                let bar =
+                    ui.trial(&request.name, round + 1, number, total, self.spec.profile.planned_duration());
                 let result = self.trial(request, round, u32::try_from(position)?, servers, &bar, stop).await;
                 match result {
                     Ok(finished) => {
@@ -310,7 +316,8 @@ impl Work {
 fn visible_settings(config: &serde_json::Value) -> record::Settings {
     let typed = serde_json::from_value::<crate::subject::SubjectConfig>(config.clone());
     let value = typed.ok().and_then(|c| serde_json::to_value(c).ok());
-    let settings = value.as_ref().and_then(|v| v.as_object()).and_then(|v| v.values().next()?.as_object().cloned());
+    let settings =
+        value.as_ref().and_then(|v| v.as_object()).and_then(|v| v.values().next()?.as_object().cloned());
     settings
         .unwrap_or_default()
         .into_iter()

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use queuebench_reports::histograms::Histograms;
-use queuebench_system::queue::Queue;
+use queuebench_reports::record::Durability;
+use queuebench_system::queue::{self, Queue};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub struct ShardResult {
     /// The record and the ledger.
     #[serde(flatten)]
     pub record: ShardRecord,
+    /// What the queue says its acknowledgements survive.
+    pub durability: Durability,
     /// Settings quoted from the server.
     pub server_settings: std::collections::BTreeMap<String, String>,
 }
@@ -96,9 +99,10 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
             embedded: spec.embedded,
         },
     };
-    let (outcome, server_settings) = subject::with_queue(&spec.subject, &config, &runtime, task)??;
+    let (outcome, durability, server_settings) =
+        subject::with_queue(&spec.subject, &config, &runtime, task)??;
     let (record, histograms) = outcome.into_shard_record();
-    write(out, &ShardResult { shard, record, server_settings }, &histograms)?;
+    write(out, &ShardResult { shard, record, durability, server_settings }, &histograms)?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
 }
@@ -114,7 +118,7 @@ struct Pass<'a> {
 type Settings = std::collections::BTreeMap<String, String>;
 
 impl Task for Pass<'_> {
-    type Output = Result<(TrialOutcome, Settings), TrialError>;
+    type Output = Result<(TrialOutcome, Durability, Settings), TrialError>;
 
     fn run<Q: Queue>(self, queue: Arc<Q>) -> Self::Output {
         let outcome = trial::run(&queue, &self.plan, &self.spec, self.stop, &mut |event| emit(&event));
@@ -126,8 +130,12 @@ impl Task for Pass<'_> {
             }
             match tokio::time::timeout(CLOSE_DEADLINE, queue.remove()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => emit(&Event::Warning { text: format!("removing what the trial created: {error}") }),
-                Err(_) => emit(&Event::Warning { text: "removing what the trial created took too long".to_owned() }),
+                Ok(Err(error)) => {
+                    emit(&Event::Warning { text: format!("removing what the trial created: {error}") })
+                }
+                Err(_) => {
+                    emit(&Event::Warning { text: "removing what the trial created took too long".to_owned() })
+                }
             }
             settings
         });
@@ -139,7 +147,12 @@ impl Task for Pass<'_> {
             }
             Err(_) => Settings::new(),
         };
-        Ok((outcome?, settings))
+        let durability = match queue.promise().durability {
+            queue::Durability::Volatile => Durability::Volatile,
+            queue::Durability::ProcessCrash => Durability::ProcessCrash,
+            queue::Durability::PowerLoss => Durability::PowerLoss,
+        };
+        Ok((outcome?, durability, settings))
     }
 }
 

@@ -104,7 +104,14 @@ impl Ui {
     }
 
     /// Begins a trial.
-    pub fn trial(&self, subject: &str, round: u32, number: usize, total: usize, planned: Duration) -> TrialBar {
+    pub fn trial(
+        &self,
+        subject: &str,
+        round: u32,
+        number: usize,
+        total: usize,
+        planned: Duration,
+    ) -> TrialBar {
         let label = format!("[{number}/{total}] {subject}, trial {round}");
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new(u64::try_from(planned.as_millis()).unwrap_or(u64::MAX)));
@@ -122,7 +129,13 @@ impl Ui {
         self.trial_bar(String::new(), None, Duration::ZERO, true)
     }
 
-    fn trial_bar(&self, label: String, bar: Option<ProgressBar>, planned: Duration, hidden: bool) -> TrialBar {
+    fn trial_bar(
+        &self,
+        label: String,
+        bar: Option<ProgressBar>,
+        planned: Duration,
+        hidden: bool,
+    ) -> TrialBar {
         let state = TrialState { phase: String::new(), said: Instant::now() };
         TrialBar { ui: self.clone(), label, bar, planned, state: Mutex::new(state), hidden }
     }
@@ -199,7 +212,9 @@ impl TrialBar {
     pub fn finish(&self, trial: &Trial) {
         let measured = trial.phases.iter().filter(|p| p.measured);
         let phases: Vec<_> = measured
-            .map(|p| format!("{} p95 {} at {}/s", p.name, latency(p.response_us.p95), count(p.achieved_per_s)))
+            .map(|p| {
+                format!("{} p95 {} at {}/s", p.name, latency(p.response_us.p95), count(p.achieved_per_s))
+            })
             .collect();
         let delivery = match trial.delivery.verdict {
             DeliveryVerdict::Kept => "✓ promise kept".to_owned(),
@@ -233,7 +248,9 @@ impl TrialBar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸ ")
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where plain lines are written")]

@@ -54,7 +54,8 @@ pub(super) async fn calibrate(
         embedded: true,
     };
     let scratch = folder.join("shards").join("calibration");
-    let finished = ShardProcess::start(&spec, Shard::WHOLE, &scratch)?.finish(&ui.hidden(), &[], stop).await?;
+    let finished =
+        ShardProcess::start(&spec, Shard::WHOLE, &scratch)?.finish(&ui.hidden(), &[], stop).await?;
     let trial = finished.result.record.trial;
     let [_, open, closed] = &trial.phases[..] else {
         step.fail("interrupted");

@@ -50,7 +50,11 @@ fn virtualization(cpu: Option<&procfs::CpuInfo>) -> Option<String> {
     }
     let product = fs::read_to_string("/sys/class/dmi/id/product_name").unwrap_or_default();
     let product = product.trim();
-    Some(if product.is_empty() { "virtual machine".to_owned() } else { format!("virtual machine ({product})") })
+    Some(if product.is_empty() {
+        "virtual machine".to_owned()
+    } else {
+        format!("virtual machine ({product})")
+    })
 }
 
 /// The file system of the mount point nearest to `path`.

@@ -135,7 +135,8 @@ impl ShardProcess {
         let status = self.child.wait().await.context("cannot wait for the shard's process")?;
         let last_words = last_words.await.unwrap_or_default();
         if !status.success() {
-            let why = if last_words.is_empty() { format!("its process ended with {status}") } else { last_words };
+            let why =
+                if last_words.is_empty() { format!("its process ended with {status}") } else { last_words };
             return Err(ShardFailure::Failed(why).into());
         }
         let (result, histograms) = shard::read(&self.out)?;
@@ -144,7 +145,8 @@ impl ShardProcess {
 
     /// Asks the shard to end; it drains shortly and leaves what it measured.
     fn terminate(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid =
+            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             // Gone already is as good.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -157,5 +159,6 @@ fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(content)).with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

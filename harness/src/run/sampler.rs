@@ -49,7 +49,10 @@ impl Sampler {
         for &pid in &self.pids {
             let Ok(process) = Process::new(pid) else { continue };
             if let Ok(stat) = process.stat() {
-                #[expect(clippy::cast_precision_loss, reason = "CPU ticks of one process stay far below 2^53")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "CPU ticks of one process stay far below 2^53"
+                )]
                 let cpu_s = (stat.utime + stat.stime) as f64 / ticks as f64;
                 sample.cpu_s += cpu_s;
                 sample.rss_bytes += stat.rss * procfs::page_size();

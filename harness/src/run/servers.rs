@@ -67,7 +67,11 @@ impl Servers {
             durability: if flushed { Durability::PowerLoss } else { Durability::ProcessCrash },
             run_label: self.run_label.clone(),
             log_dir: Some(self.logs.clone()),
-            name: Some(if flushed { format!("{}-flushed", backend.name()) } else { backend.name().to_owned() }),
+            name: Some(if flushed {
+                format!("{}-flushed", backend.name())
+            } else {
+                backend.name().to_owned()
+            }),
             progress: step.progress(),
             ..containers::StartOptions::from_env(backend)
         };
@@ -77,7 +81,12 @@ impl Servers {
         };
         match &started {
             Ok(server) => {
-                step.done(&format!("{} {} ({})", backend.name(), server.version(), server.provisioner().name()));
+                step.done(&format!(
+                    "{} {} ({})",
+                    backend.name(),
+                    server.version(),
+                    server.provisioner().name()
+                ));
             }
             Err(reason) => step.fail(reason),
         }
@@ -100,6 +109,8 @@ impl Servers {
             match server.backend() {
                 containers::Backend::Nats => addresses.nats = Some(server),
                 containers::Backend::Kafka => addresses.kafka = Some(server),
+                // A server that no queue of ours speaks to has no address here.
+                _ => {}
             }
         }
         addresses

@@ -1,0 +1,125 @@
+//! `queuebench compare queues` and `queuebench run FILE`.
+
+use std::path::Path;
+
+use queuebench_reports::export;
+use queuebench_reports::record::DeliveryVerdict;
+use queuebench_testcontainers::Via;
+
+use super::{RunOptions, Usage, load_profile, print, runtime, say, stop_on_signal};
+use crate::exit::Exit;
+use crate::profile::Profile;
+use crate::run::{self, RunReport, RunSpec};
+use crate::subject::{Backend, SubjectRequest};
+use crate::ui::Ui;
+
+/// Compares backends under one profile.
+pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
+    let name = profile;
+    let profile = load_profile(profile, &options)?;
+    let durability = options.durability.map(Into::into);
+    let mut subjects = Vec::new();
+    for backend in backends {
+        if subjects.iter().any(|s: &SubjectRequest| s.name == backend.name()) {
+            return Err(Usage(format!("--backends names {backend} twice")).into());
+        }
+        subjects.push(SubjectRequest::new(backend.name(), &profile, durability).map_err(Usage)?);
+    }
+    let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
+    let command = format!("queuebench compare queues --backends {} --profile {name}", list.join(","));
+    execute("queues", subjects, profile, command, options)
+}
+
+/// Runs a profile on the subjects that it names, or on all.
+pub(super) fn file(file: &Path, options: RunOptions) -> anyhow::Result<Exit> {
+    let name = file.display().to_string();
+    let profile = load_profile(&name, &options)?;
+    let durability = options.durability.map(Into::into);
+    let mut names: Vec<_> = profile.subjects.keys().cloned().collect();
+    if names.is_empty() {
+        names = Backend::COMPARED.iter().map(|b| b.name().to_owned()).collect();
+    }
+    let subjects = names
+        .iter()
+        .map(|name| SubjectRequest::new(name, &profile, durability).map_err(Usage))
+        .collect::<Result<_, _>>()?;
+    execute("queues", subjects, profile, format!("queuebench run {name}"), options)
+}
+
+fn execute(
+    compared: &str,
+    subjects: Vec<SubjectRequest>,
+    profile: Profile,
+    mut command: String,
+    options: RunOptions,
+) -> anyhow::Result<Exit> {
+    let mut require: Vec<String> = options.require.iter().map(|r| r.trim().to_owned()).collect();
+    if require.iter().any(|r| r == "all") {
+        require = subjects.iter().map(|s| s.name.clone()).collect();
+    }
+    require.retain(|name| !name.is_empty());
+    command.push_str(&format!(" --trials {} --seed {}", profile.trials, options.seed));
+    if let Some(class) = options.durability {
+        let class: queuebench_system::queue::Durability = class.into();
+        let word = serde_json::to_value(class)?;
+        command.push_str(&format!(" --durability {}", word.as_str().unwrap_or_default()));
+    }
+    let via: Via = options.via.into();
+    if via != Via::Auto {
+        command.push_str(&format!(" --via {}", via));
+    }
+    let spec = RunSpec {
+        compared: compared.to_owned(),
+        subjects,
+        profile,
+        seed: options.seed,
+        via,
+        require,
+        out: options.out,
+        command,
+    };
+    let ui = Ui::detect();
+    let report = runtime()?.block_on(async {
+        let stop = stop_on_signal();
+        run::run(spec, &ui, &stop).await
+    })?;
+    show(&report, options.json)?;
+    Ok(exit(&report))
+}
+
+fn show(report: &RunReport, json: bool) -> anyhow::Result<()> {
+    let page = report.folder.join("index.html");
+    if json {
+        // The summary needs no histograms.
+        let histograms = queuebench_reports::histograms::Histograms::default();
+        print(&export::to_string(&report.run, &histograms, export::Format::Json)?);
+        say(&format!("report: {}", page.display()));
+    } else {
+        print(&queuebench_reports::terminal::summary(&report.run, Some(&page)));
+    }
+    for failure in &report.failures {
+        say(&format!("error: {failure}"));
+    }
+    for missing in &report.missing {
+        say(&format!("error: {} is required and could not be started: {}", missing.subject, missing.reason));
+    }
+    Ok(())
+}
+
+fn exit(report: &RunReport) -> Exit {
+    let mut reasons = Vec::new();
+    if report.interrupted {
+        reasons.push(Exit::Interrupted);
+    }
+    if report.run.verdicts.delivery == Some(DeliveryVerdict::Violated) {
+        reasons.push(Exit::Violated);
+    }
+    if !report.missing.is_empty() {
+        reasons.push(Exit::Missing);
+    }
+    let measured = report.run.subjects.iter().any(|s| !s.trials.is_empty());
+    if !report.failures.is_empty() || !measured {
+        reasons.push(Exit::Failed);
+    }
+    Exit::worst(reasons)
+}

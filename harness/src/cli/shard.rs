@@ -1,0 +1,52 @@
+//! `queuebench shard`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Usage, runtime, stop_on_signal};
+use crate::exit::Exit;
+use crate::plan;
+use crate::shard::{self, ShardSpec};
+
+/// One shard of one trial.
+#[derive(Debug, Args)]
+pub(super) struct Shard {
+    /// What to run, as JSON
+    spec: PathBuf,
+    /// Which part of the plan, from 0
+    #[arg(long, default_value_t = 0)]
+    index: u16,
+    /// How many parts there are
+    #[arg(long, default_value_t = 1)]
+    of: u16,
+    /// Where the record, the histograms and the ledger go
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
+impl Shard {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        if self.with_parent {
+            let term = rustix::process::Signal::TERM;
+            rustix::process::set_parent_process_death_signal(Some(term))
+                .context("cannot follow the parent")?;
+        }
+        if self.of == 0 || self.index >= self.of {
+            return Err(Usage(format!("--index {} is not below --of {}", self.index, self.of)).into());
+        }
+        let text = std::fs::read_to_string(&self.spec)
+            .with_context(|| format!("cannot read {}", self.spec.display()))?;
+        let spec: ShardSpec = serde_json::from_str(&text)
+            .map_err(|e| Usage(format!("{} is no shard specification: {e}", self.spec.display())))?;
+        // Signals need a runtime that lives as long as the trial.
+        let runtime = runtime()?;
+        let stop = runtime.block_on(async { stop_on_signal() });
+        shard::run(spec, plan::Shard { index: self.index, of: self.of }, &self.out, &stop)?;
+        Ok(if stop.is_cancelled() && !self.with_parent { Exit::Interrupted } else { Exit::Done })
+    }
+}
