@@ -41,19 +41,20 @@ pub fn answer(run: &Run) -> Answer {
     let statement = match main {
         [] => String::new(),
         [alone] => facts(run, alone, latency_phase.as_deref(), throughput_phase.as_deref()),
-        several => [
-            latency_phase.as_deref().map(|phase| rank(run, several, phase, Metric::ResponseP95)),
-            throughput_phase.as_deref().map(|phase| rank(run, several, phase, Metric::Throughput)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" "),
+        several => {
+            let ranked = [
+                latency_phase.as_deref().map(|phase| rank(run, several, phase, Metric::ResponseP95)),
+                throughput_phase.as_deref().map(|phase| rank(run, several, phase, Metric::Throughput)),
+            ];
+            let (statements, rest): (Vec<String>, Vec<Option<String>>) = ranked.into_iter().flatten().unzip();
+            details.extend(rest.into_iter().flatten());
+            statements.join(" ")
+        }
     };
     if headline.is_empty() {
         headline = statement;
     } else {
-        details.push(statement);
+        details.insert(0, statement);
     }
     for group in others {
         for subject in group {
@@ -131,8 +132,8 @@ fn groups(run: &Run) -> Vec<Vec<&Subject>> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// Who is best, and how sure that is.
-fn rank(run: &Run, subjects: &[&Subject], phase: &str, metric: Metric) -> String {
+/// Who is best, how sure that is, and against whom else: the statement and what belongs below it.
+fn rank(run: &Run, subjects: &[&Subject], phase: &str, metric: Metric) -> (String, Option<String>) {
     let mut ordered: Vec<(&Subject, f64)> = subjects
         .iter()
         .filter(|subject| !generator_limited(subject, phase))
@@ -145,10 +146,10 @@ fn rank(run: &Run, subjects: &[&Subject], phase: &str, metric: Metric) -> String
     let load = capitalized(&load_of(run, phase));
     let words = Words::of(metric);
     let Some(((best, value), rest)) = ordered.split_first() else {
-        return format!("{load} the harness itself was the limit: no figure there is a subject's.");
+        return (format!("{load} the harness itself was the limit: no figure there is a subject's."), None);
     };
     if rest.is_empty() {
-        return format!("{load} {} {}.", best.name, words.fact(*value));
+        return (format!("{load} {} {}.", best.name, words.fact(*value)), None);
     }
     let mut equal = Vec::new();
     let mut beaten = Vec::new();
@@ -161,31 +162,29 @@ fn rank(run: &Run, subjects: &[&Subject], phase: &str, metric: Metric) -> String
         }
     }
     if unknown {
-        let order: Vec<&str> = ordered.iter().map(|(subject, _)| subject.name.as_str()).collect();
-        let sentence = format!(
-            "{load} {} comes first in {}, but there are too few trials to tell.",
-            best.name, words.noun
-        );
-        return if order.len() > 1 { sentence } else { String::new() };
+        let noun = words.noun;
+        let said =
+            format!("{load} {} comes first in {noun}, but there are too few trials to tell.", best.name);
+        return (said, None);
     }
-    let times: Vec<String> = beaten
-        .iter()
-        .take(2)
-        .map(|(name, ratio)| format!("{} {} {name}", ratio.words(), words.than))
-        .collect();
+    let beats = |(name, ratio): &(&str, Ratio)| format!("{} {} {name}", ratio.words(), words.than);
     if equal.is_empty() {
-        let beats = times.join(" and ");
-        return format!("{load} {} {} {beats}{}.", best.name, words.verb, words.suffix);
+        let (next, others) = beaten.split_first().expect("the rest is not empty and nothing in it is equal");
+        let said = format!("{load} {} {} {}{}.", best.name, words.verb, beats(next), words.suffix);
+        let others: Vec<String> = others.iter().map(beats).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        let more = format!("{} {} {}{}.", best.name, words.verb, and(&others), words.suffix);
+        return (said, (!others.is_empty()).then_some(more));
     }
     let mut peers = vec![best.name.as_str()];
     peers.extend(&equal);
     let tie = format!("{load} no difference in {} could be shown between {}", words.noun, and(&peers));
     if beaten.is_empty() {
-        return format!("{tie}.");
+        return (format!("{tie}."), None);
     }
     let behind: Vec<&str> = beaten.iter().map(|(name, _)| *name).collect();
     // Only the best is known to beat the rest; its peers are not judged here.
-    format!("{tie}; {} {} {} {}.", best.name, words.verb_plain, words.plain_than, and(&behind))
+    (format!("{tie}; {} {} {} {}.", best.name, words.verb, words.plain_than, and(&behind)), None)
 }
 
 /// The words in which a metric is ranked.
@@ -194,7 +193,6 @@ struct Words {
     verb: &'static str,
     than: &'static str,
     suffix: &'static str,
-    verb_plain: &'static str,
     plain_than: &'static str,
     metric: Metric,
 }
@@ -207,7 +205,6 @@ impl Words {
                 verb: "carries",
                 than: "as much as",
                 suffix: "",
-                verb_plain: "carries",
                 plain_than: "more than",
                 metric,
             },
@@ -216,7 +213,6 @@ impl Words {
                 verb: "answers",
                 than: "faster than",
                 suffix: " at p95",
-                verb_plain: "answers",
                 plain_than: "faster than",
                 metric,
             },

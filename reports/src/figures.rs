@@ -42,7 +42,7 @@ impl Scale {
             Some(ci95) => {
                 let [low, high] = ci95.map(|bound| bound / self.factor);
                 let decimals = decimals_for(value, (high - low) / 2.0);
-                let interval = format!("{} – {}", rounded(low, decimals), rounded(high, decimals));
+                let interval = format!("{}–{}", rounded(low, decimals), rounded(high, decimals));
                 Figure { value: rounded(value, decimals), interval: Some(interval) }
             }
         }
@@ -67,13 +67,13 @@ pub(crate) fn with_unit(value: &str, word: &str) -> String {
 
 /// Decimals (negative: rounded to tens, hundreds, …) such that the last digit matters against the half width.
 ///
-/// At least two significant digits are kept and at most four shown; histograms know three.
+/// At least two significant digits are kept and at most three shown: histograms know no more.
 fn decimals_for(value: f64, half_width: f64) -> i32 {
     let magnitude = magnitude(value);
-    let most = 3 - magnitude;
+    let most = 2 - magnitude;
     let least = 1 - magnitude;
     if half_width <= 0.0 {
-        return (2 - magnitude).clamp(least, most);
+        return most;
     }
     let width = self::magnitude(half_width);
     let leading = half_width / 10_f64.powi(width);
@@ -150,10 +150,10 @@ mod tests {
 
     #[test]
     fn a_figure_has_as_many_digits_as_its_interval_supports() {
-        assert_eq!(ms(920.0, 810.0, 1_030.0), ("0.92".into(), "0.81 – 1.03".into()));
-        assert_eq!(ms(4_123.0, 3_600.0, 4_600.0), ("4.1".into(), "3.6 – 4.6".into()));
-        assert_eq!(ms(4_123.4, 4_123.0, 4_124.0), ("4.123".into(), "4.123 – 4.124".into()));
-        assert_eq!(ms(21.3, 19.0, 24.0), ("0.0213".into(), "0.0190 – 0.0240".into()));
+        assert_eq!(ms(920.0, 810.0, 1_030.0), ("0.92".into(), "0.81–1.03".into()));
+        assert_eq!(ms(4_123.0, 3_600.0, 4_600.0), ("4.1".into(), "3.6–4.6".into()));
+        assert_eq!(ms(4_123.4, 4_123.0, 4_124.0), ("4.12".into(), "4.12–4.12".into()));
+        assert_eq!(ms(21.3, 19.0, 24.0), ("0.0213".into(), "0.0190–0.0240".into()));
         assert_eq!(ms(4_123.4, 4_123.4, 4_123.4).0, "4.12");
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let figure =
             scale.figure(&Interval { median: 118_234.0, ci95: Some([112_290.0, 124_110.0]), trials: 3 });
         assert_eq!(figure.value, "118,000");
-        assert_eq!(figure.interval.unwrap(), "112,000 – 124,000");
+        assert_eq!(figure.interval.unwrap(), "112,000–124,000");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(999), "999");
         assert_eq!(rate(2_000.0), "2,000");

@@ -8,6 +8,7 @@
 //! - [`statistics`]: summaries over trials, paired comparisons, warnings, verdicts.
 //! - [`answer`]: the sentences that a person would say.
 //! - [`render`]: the report, one HTML file.
+//! - [`gate`] and [`merge`]: judging a record, and joining the shards of one.
 //! - [`export`] and [`terminal`]: the same for other tools and for a terminal.
 //!
 //! Nothing here opens a socket, starts a process or knows another member of the workspace: a run made last
@@ -20,7 +21,9 @@ pub mod answer;
 pub mod export;
 mod figures;
 pub mod folder;
+pub mod gate;
 pub mod histograms;
+pub mod merge;
 mod palette;
 pub mod record;
 pub mod render;

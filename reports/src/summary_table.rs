@@ -13,7 +13,8 @@ use crate::{
 pub(crate) struct SummaryTable {
     pub(crate) head: Vec<String>,
     pub(crate) right_aligned: Vec<bool>,
-    pub(crate) rows: Vec<Vec<String>>,
+    /// A cell's text, and the smaller one below it.
+    pub(crate) rows: Vec<Vec<(String, String)>>,
 }
 
 impl SummaryTable {
@@ -31,7 +32,7 @@ impl SummaryTable {
             });
             right_aligned.push(true);
         }
-        for title in ["ack survives", "delivery", "started"] {
+        for title in ["ack survives", "delivery"] {
             head.push(title.to_owned());
             right_aligned.push(false);
         }
@@ -48,25 +49,21 @@ fn short(metric: Metric) -> &'static str {
     }
 }
 
-fn row(run: &Run, subject: &Subject, columns: &[(Metric, String)]) -> Vec<String> {
-    let mut cells = vec![subject.name.clone()];
+fn row(run: &Run, subject: &Subject, columns: &[(Metric, String)]) -> Vec<(String, String)> {
+    let how = provisioner(subject.provisioner);
+    let mut cells = vec![(subject.name.clone(), with_unit(how, &subject.version))];
     for (metric, phase) in columns {
         let interval = subject.summary.get(phase).and_then(|summary| summary.get(metric.key()));
         cells.push(interval.map_or_else(
-            || "–".to_owned(),
+            || ("–".to_owned(), String::new()),
             |interval| {
                 let figure = scale(run, phase, &[*metric]).figure(interval);
-                match figure.interval {
-                    Some(interval) => format!("{} ({})", figure.value, interval.replace(' ', "")),
-                    None => figure.value,
-                }
+                (figure.value, figure.interval.unwrap_or_default())
             },
         ));
     }
-    cells.push(durability(subject.durability).to_owned());
-    cells.push(delivery(subject));
-    let how = provisioner(subject.provisioner);
-    cells.push(with_unit(how, &subject.version));
+    cells.push((durability(subject.durability).to_owned(), String::new()));
+    cells.push((delivery(subject), String::new()));
     cells
 }
 

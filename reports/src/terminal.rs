@@ -43,7 +43,8 @@ fn push_table(out: &mut String, table: &SummaryTable) {
     }
     let widths: Vec<usize> = (0..table.head.len())
         .map(|column| {
-            let cells = table.rows.iter().map(|row| row[column].chars().count());
+            let cells = table.rows.iter().flat_map(|row| [&row[column].0, &row[column].1]);
+            let cells = cells.map(|text| text.chars().count());
             // Headings break into lines, so only their longest word matters.
             let words = table.head[column].split(' ').map(|word| word.chars().count());
             cells.chain(words).max().unwrap_or(0)
@@ -53,11 +54,13 @@ fn push_table(out: &mut String, table: &SummaryTable) {
         table.head.iter().zip(&widths).map(|(head, width)| wrap(head, *width)).collect();
     let height = heads.iter().map(Vec::len).max().unwrap_or(0);
     for line in 0..height {
-        let cells: Vec<&str> = heads
+        let cells: Vec<String> = heads
             .iter()
             .map(|lines| {
                 // Headings stand on the line above the figures.
-                (line + lines.len()).checked_sub(height).map_or("", |index| lines[index].as_str())
+                (line + lines.len())
+                    .checked_sub(height)
+                    .map_or_else(String::new, |index| lines[index].clone())
             })
             .collect();
         push_row(out, &cells, &widths, &table.right_aligned);
@@ -65,12 +68,14 @@ fn push_table(out: &mut String, table: &SummaryTable) {
     let rule: usize = widths.iter().sum::<usize>() + 2 * widths.len();
     let _ = writeln!(out, "  {}", "─".repeat(rule.saturating_sub(2)));
     for row in &table.rows {
-        let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-        push_row(out, &cells, &widths, &table.right_aligned);
+        for line in [|cell: &(String, String)| cell.0.clone(), |cell: &(String, String)| cell.1.clone()] {
+            let cells: Vec<String> = row.iter().map(line).collect();
+            push_row(out, &cells, &widths, &table.right_aligned);
+        }
     }
 }
 
-fn push_row(out: &mut String, cells: &[&str], widths: &[usize], right_aligned: &[bool]) {
+fn push_row(out: &mut String, cells: &[String], widths: &[usize], right_aligned: &[bool]) {
     let mut line = String::new();
     for ((cell, width), right) in cells.iter().zip(widths).zip(right_aligned) {
         let pad = " ".repeat(width.saturating_sub(cell.chars().count()));

@@ -23,13 +23,20 @@ pub(super) fn summary(run: &Run) -> String {
         if run.partial { " · **interrupted**" } else { "" }
     );
     let table = SummaryTable::of(run);
-    let cells = |cells: &[String]| cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | ");
-    let _ = writeln!(out, "| {} |", cells(&table.head));
+    let head: Vec<String> = table.head.iter().map(|cell| escape(cell)).collect();
+    let _ = writeln!(out, "| {} |", head.join(" | "));
     let rule: Vec<&str> =
         table.right_aligned.iter().map(|right| if *right { "--:" } else { ":--" }).collect();
     let _ = writeln!(out, "| {} |", rule.join(" | "));
     for row in &table.rows {
-        let _ = writeln!(out, "| {} |", cells(row));
+        let cells: Vec<String> = row
+            .iter()
+            .map(|(text, below)| match below.as_str() {
+                "" => escape(text),
+                below => format!("{}<br><sub>{}</sub>", escape(text), escape(below)),
+            })
+            .collect();
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
     if !run.warnings.is_empty() {
         out.push_str("\n## What limits this\n\n");

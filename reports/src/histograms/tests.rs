@@ -136,7 +136,7 @@ fn percentiles_of_merged_trials_come_from_all_their_values() {
 
 proptest! {
     // Each case touches histograms of 33,000 counts.
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// A log read back holds exactly what was written, whatever the names and values.
     #[test]

@@ -163,14 +163,9 @@ pub(super) fn count_tick(count: f64) -> String {
     }
 }
 
-/// Bytes on an axis.
-pub(super) fn bytes_tick(bytes: f64) -> String {
-    match bytes / 1_048_576.0 {
-        0.0 => "0".to_owned(),
-        mib if mib >= 1_024.0 => format!("{} GiB", trimmed(mib / 1_024.0)),
-        mib if mib >= 0.995 => format!("{} MiB", trimmed(mib)),
-        mib => format!("{} KiB", trimmed(mib * 1_024.0)),
-    }
+/// Memory on an axis in MiB.
+pub(super) fn mebibyte_tick(mib: f64) -> String {
+    format!("{} MiB", trimmed(mib))
 }
 
 /// A quantile on an axis.

@@ -91,7 +91,7 @@ pub(super) fn rates(caption: &Caption<'_>, curves: &[Curve], width: Width) -> Re
                 }
             }
         }
-        labels(sheet, curves, width)
+        labels_at_points(sheet, curves, width)
     })
 }
 
@@ -100,23 +100,43 @@ fn margin(curves: &[Curve], width: Width) -> Margin {
     Margin { left: 58.0, right: widest.min(width.label_max()) + 16.0, top: 10.0, bottom: 24.0 }
 }
 
-/// Names at the right edge at the height of each curve's end, apart, tied to it by a thin line where it ends early
-/// or the name had to move.
+/// Names at the right edge at the height of each curve's end, apart, tied to it by a thin line where one had to move.
 fn labels(sheet: &Sheet<'_>, curves: &[Curve], width: Width) -> Result<(), RenderError> {
-    let ends: Vec<(f64, f64)> = curves
-        .iter()
-        .filter_map(|curve| curve.points.last())
-        .map(|(x, y)| (sheet.x_of(*x), sheet.y_of(*y)))
-        .collect();
-    let wished: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
+    let ends = ends(sheet, curves);
+    let wished: Vec<f64> = ends.iter().map(|(_, _, y)| *y).collect();
     let placed = spread_labels(&wished, LABEL_GAP, sheet.top() + 4.0, sheet.bottom());
-    let drawn = curves.iter().filter(|curve| !curve.points.is_empty());
-    for ((curve, (x, y)), label) in drawn.zip(ends).zip(placed) {
-        if sheet.right() - x > 8.0 || (label - y).abs() > 3.0 {
-            sheet.segment_with((x + 6.0, y), (sheet.right() + 7.0, label), curve.ink, 1.0, 0.5)?;
+    for ((curve, x, y), label) in ends.into_iter().zip(placed) {
+        if (label - y).abs() > 3.0 {
+            sheet.segment_with((x + 2.0, y), (sheet.right() + 7.0, label), curve.ink, 1.0, 0.5)?;
         }
         let name = shortened(&curve.name, width.label_max());
         sheet.words((sheet.right() + 9.0, label + 4.0), HPos::Left, curve.ink, true, &name)?;
     }
     Ok(())
+}
+
+/// Names beside the last point of each curve, moved down where another name is in the way.
+fn labels_at_points(sheet: &Sheet<'_>, curves: &[Curve], width: Width) -> Result<(), RenderError> {
+    let mut ends = ends(sheet, curves);
+    ends.sort_by(|a, b| a.2.total_cmp(&b.2));
+    let mut taken: Vec<(f64, f64, f64)> = Vec::new();
+    for (curve, x, y) in ends {
+        let name = shortened(&curve.name, width.label_max());
+        let (from, to) = (x + 9.0, x + 9.0 + text_width(&name));
+        let mut label = y;
+        for (other_from, other_to, other) in &taken {
+            if from < *other_to && *other_from < to {
+                label = label.max(other + LABEL_GAP);
+            }
+        }
+        taken.push((from, to, label));
+        sheet.words((from, label + 4.0), HPos::Left, curve.ink, true, &name)?;
+    }
+    Ok(())
+}
+
+/// Where each curve ends, in pixels.
+fn ends<'c>(sheet: &Sheet<'_>, curves: &'c [Curve]) -> Vec<(&'c Curve, f64, f64)> {
+    let end = |curve: &'c Curve| curve.points.last().map(|(x, y)| (curve, sheet.x_of(*x), sheet.y_of(*y)));
+    curves.iter().filter_map(end).collect()
 }

@@ -147,7 +147,7 @@ fn row(comparison: &RunComparison, palette: &Palette) -> Row {
         ratio: format!("{} ×", tables::ratio_text(comparison.ratio)),
         interval: comparison
             .ci95
-            .map(|[low, high]| format!("{} – {}", tables::ratio_text(low), tables::ratio_text(high))),
+            .map(|[low, high]| format!("{}–{}", tables::ratio_text(low), tables::ratio_text(high))),
         state: tables::comparison_state(comparison.verdict),
     }
 }

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     RenderError,
-    axis::{Axis, bytes_tick, count_tick, latency_tick, percent_tick, rate_tick, trimmed},
+    axis::{Axis, count_tick, latency_tick, mebibyte_tick, percent_tick, rate_tick, trimmed},
     canvas::Ink,
     curves::{self, Curve, Width},
     dots,
@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     answer::{headline_phase, load_of, phases_of, throughput_phase},
-    figures::significant,
+    figures::{Scale, significant},
     histograms::{Histograms, Kind},
     palette::Palette,
-    record::{LoadVerdict, Model, Run, Subject, Trial, Window},
-    statistics::{Metric, measured_phases, plural},
+    record::{Interval, LoadVerdict, Model, Run, Subject, Trial, Window},
+    statistics::{Metric, Unit, measured_phases, plural},
     words::scale,
 };
 
@@ -35,18 +35,17 @@ pub(super) fn all(
     palette: &Palette,
 ) -> Result<Vec<Section>, RenderError> {
     let sections = Sections { run, histograms, palette };
-    let drawn = [
-        sections.response()?,
-        sections.throughput()?,
-        sections.over_time()?,
-        sections.by_percentile()?,
-        sections.parts()?,
-        sections.by_rate()?,
-        sections.cost()?,
-        sections.cores()?,
-        sections.backlog()?,
-    ];
-    Ok(drawn.into_iter().flatten().collect())
+    let mut drawn: Vec<Section> = Vec::new();
+    drawn.extend(sections.response()?);
+    drawn.extend(sections.throughput()?);
+    drawn.extend(sections.over_time()?);
+    drawn.extend(sections.by_percentile()?);
+    drawn.extend(sections.parts()?);
+    drawn.extend(sections.by_rate()?);
+    drawn.extend(sections.cost()?);
+    drawn.extend(sections.cores()?);
+    drawn.extend(sections.backlog()?);
+    Ok(drawn)
 }
 
 struct Sections<'a> {
@@ -80,6 +79,9 @@ impl Sections<'_> {
                     subject.summary.get(phase).and_then(|summary| summary.get(metric.key())).copied();
                 let text = interval
                     .map_or_else(|| "not measured".to_owned(), |interval| tables::labelled(scale, &interval));
+                // Bytes are drawn in the unit in which they are written, so that ticks are round there.
+                let interval =
+                    interval.map(|i| if metric.unit() == Unit::Bytes { in_unit(i, scale) } else { i });
                 dots::Row { name: subject.name.clone(), ink: self.ink(subject), interval, text }
             })
             .collect();
@@ -100,12 +102,13 @@ impl Sections<'_> {
             rows: rows
                 .iter()
                 .map(|row| {
-                    let interval = row.interval.and_then(|interval| scale.figure(&interval).interval);
+                    let interval = self.interval_of(&row.name, phase, metric);
+                    let bounds = interval.and_then(|interval| scale.figure(&interval).interval);
                     vec![
                         row.name.clone(),
                         row.text.clone(),
-                        interval.unwrap_or_else(|| "–".to_owned()),
-                        row.interval.map_or(0, |interval| interval.trials).to_string(),
+                        bounds.unwrap_or_else(|| "–".to_owned()),
+                        interval.map_or(0, |interval| interval.trials).to_string(),
                     ]
                 })
                 .collect(),
@@ -114,10 +117,16 @@ impl Sections<'_> {
         Ok(Some(Chart { caption, variants, table }))
     }
 
-    /// The axis that all phases of a metric share.
-    fn shared_axis(&self, phases: &[String], metric: Metric) -> Axis {
+    fn interval_of(&self, subject: &str, phase: &str, metric: Metric) -> Option<Interval> {
+        let subject = self.run.subjects.iter().find(|candidate| candidate.name == subject)?;
+        subject.summary.get(phase)?.get(metric.key()).copied()
+    }
+
+    /// The axis that some phases and metrics share.
+    fn shared_axis(&self, phases: &[String], metrics: &[Metric]) -> Axis {
         let intervals = self.run.subjects.iter().flat_map(|subject| {
-            phases.iter().filter_map(|phase| subject.summary.get(phase)?.get(metric.key()))
+            let summaries = phases.iter().filter_map(|phase| subject.summary.get(phase));
+            summaries.flat_map(|summary| metrics.iter().filter_map(|metric| summary.get(metric.key())))
         });
         Axis::of(intervals.flat_map(|interval| {
             let [low, high] = interval.ci95.unwrap_or([interval.median; 2]);
@@ -127,7 +136,7 @@ impl Sections<'_> {
 
     fn response(&self) -> Result<Option<Section>, RenderError> {
         let phases = measured_phases(self.run);
-        let axis = self.shared_axis(&phases, Metric::ResponseP95);
+        let axis = self.shared_axis(&phases, &[Metric::ResponseP95]);
         let mut charts = Vec::new();
         for (index, phase) in phases.iter().enumerate() {
             let id = format!("chart-response-{index}");
@@ -155,22 +164,24 @@ impl Sections<'_> {
             })
             .cloned()
             .collect();
-        let mut text = "Acknowledged messages per second. Higher is better.".to_owned();
+        let mut text =
+            "Messages per second, acknowledged to the producers and received by the consumers. Higher is \
+                        better."
+                .to_owned();
         let shown = if telling.is_empty() { measured.clone() } else { telling };
         if shown.len() < measured.len() {
             text.push_str(" Every subject carried the offered rate in the other phases.");
         }
         let mut charts = Vec::new();
         for (index, phase) in shown.iter().enumerate() {
-            let id = format!("chart-throughput-{index}");
-            charts.extend(self.dots(
-                &id,
-                self.phase_caption(phase),
-                phase,
-                Metric::Throughput,
-                None,
-                rate_tick,
-            )?);
+            let caption = self.phase_caption(phase);
+            let metrics = [(Metric::Throughput, "acknowledged"), (Metric::Received, "received")];
+            let axis = self.shared_axis(std::slice::from_ref(phase), &metrics.map(|(metric, _)| metric));
+            for (metric, word) in metrics {
+                let id = format!("chart-throughput-{index}-{word}");
+                let caption = format!("{caption}, {word}");
+                charts.extend(self.dots(&id, caption, phase, metric, Some(axis.clone()), rate_tick)?);
+            }
         }
         Ok(section("throughput", "Throughput", &text, "three", charts))
     }
@@ -295,22 +306,37 @@ impl Sections<'_> {
             .collect()
     }
 
-    fn by_percentile(&self) -> Result<Option<Section>, RenderError> {
-        let mut charts = Vec::new();
-        for (index, phase) in measured_phases(self.run).iter().enumerate() {
-            charts.extend(self.percentiles_of(index, phase)?);
+    fn by_percentile(&self) -> Result<Vec<Section>, RenderError> {
+        let phases = measured_phases(self.run);
+        let first = headline_phase(self.run).or_else(|| phases.first().cloned());
+        let first = first.and_then(|first| phases.iter().position(|phase| *phase == first)).unwrap_or(0);
+        let mut large = Vec::new();
+        let mut small = Vec::new();
+        for (index, phase) in phases.iter().enumerate() {
+            if index == first {
+                large.extend(self.percentiles_of(index, phase, &Width::BOTH)?);
+            } else {
+                small.extend(self.percentiles_of(index, phase, &[Width::Narrow])?);
+            }
         }
-        Ok(section(
+        let large = section(
             "percentiles",
             "By percentile",
             "Response time of all trials together: the share of messages on the bottom line was answered within the \
              time on the left. Each step to the right is ten times rarer. Lower is better.",
             "one",
-            charts,
-        ))
+            large,
+        );
+        let small = section("percentiles-others", "", "", "three", small);
+        Ok(large.into_iter().chain(small).collect())
     }
 
-    fn percentiles_of(&self, index: usize, phase: &str) -> Result<Option<Chart>, RenderError> {
+    fn percentiles_of(
+        &self,
+        index: usize,
+        phase: &str,
+        widths: &[Width],
+    ) -> Result<Option<Chart>, RenderError> {
         let merged: Vec<(&Subject, Histogram<u64>)> = self
             .run
             .subjects
@@ -331,15 +357,16 @@ impl Sections<'_> {
             .collect();
         let caption = self.phase_caption(phase);
         let title = format!("Response time by percentile, {caption}");
-        let variants = Width::BOTH
-            .into_iter()
+        let variants = widths
+            .iter()
             .map(|width| {
                 let id = format!("chart-percentiles-{index}-{}", width.suffix());
                 let description =
                     "One curve per subject on an axis where each step to the right is ten times rarer.";
                 let caption = Caption { id: &id, title: &title, description };
-                let svg = curves::percentiles(&caption, &curves, highest, width)?;
-                Ok(Variant { id, class: width.suffix(), svg })
+                let svg = curves::percentiles(&caption, &curves, highest, *width)?;
+                let class = if widths.len() == 1 { "any" } else { width.suffix() };
+                Ok(Variant { id, class, svg })
             })
             .collect::<Result<_, RenderError>>()?;
         let levels = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999];
@@ -489,7 +516,7 @@ impl Sections<'_> {
         let mut charts = Vec::new();
         let wanted: [(&str, &str, Metric, fn(f64) -> String); 2] = [
             ("chart-cpu", "CPU per acknowledged message", Metric::CpuPerMessage, latency_tick),
-            ("chart-memory", "Highest resident memory", Metric::RssPeak, bytes_tick),
+            ("chart-memory", "Highest resident memory", Metric::RssPeak, mebibyte_tick),
         ];
         for (id, caption, metric, tick) in wanted {
             charts.extend(self.dots(id, caption.to_owned(), &phase, metric, None, tick)?);
@@ -582,6 +609,14 @@ fn section(
         layout,
         charts,
     })
+}
+
+fn in_unit(interval: Interval, scale: Scale) -> Interval {
+    Interval {
+        median: interval.median / scale.factor,
+        ci95: interval.ci95.map(|ci95| ci95.map(|bound| bound / scale.factor)),
+        ..interval
+    }
 }
 
 /// Phases and faults in words, for those who do not see the bands.

@@ -88,6 +88,7 @@ pub(super) fn chart(
 impl Sheet<'_> {
     /// Vertical grid lines with their words below.
     pub(super) fn x_axis(&self, ticks: &[f64], word: impl Fn(f64) -> String) -> Result<(), RenderError> {
+        let mut free_from = f64::NEG_INFINITY;
         for tick in ticks {
             let x = self.x_of(*tick);
             self.segment((x, self.top), (x, self.bottom), Ink::Grid, 1.0)?;
@@ -96,7 +97,10 @@ impl Sheet<'_> {
             let half = text_width(&word) / 2.0;
             let width = f64::from(self.root.dim_in_pixel().0) / f64::from(FINE);
             let at = x.clamp(half.min(width / 2.0), (width - half).max(width / 2.0));
-            self.words((at, self.bottom + 15.0), HPos::Center, Ink::Dim, false, &word)?;
+            if at - half >= free_from {
+                self.words((at, self.bottom + 17.0), HPos::Center, Ink::Dim, false, &word)?;
+                free_from = at + half + 6.0;
+            }
         }
         Ok(())
     }
@@ -236,7 +240,7 @@ impl Sheet<'_> {
 /// Width of a text in pixels, on the safe side for the usual sans-serif faces at 12 px.
 #[expect(clippy::cast_precision_loss, reason = "a few words")]
 pub(super) fn text_width(text: &str) -> f64 {
-    text.chars().count() as f64 * 6.9
+    text.chars().count() as f64 * 6.5
 }
 
 /// Moves labels apart so that none overlaps another and all stay between two bounds.

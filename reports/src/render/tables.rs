@@ -25,6 +25,8 @@ pub(super) struct Answer {
 struct Column {
     title: String,
     unit: String,
+    /// Both in few characters, for phones.
+    brief: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,16 +102,24 @@ pub(super) fn answer(run: &Run, palette: &Palette) -> Answer {
     let heads = columns
         .iter()
         .map(|(metric, phase)| {
-            let unit = scale_of(*metric, phase).word;
+            let word = scale_of(*metric, phase).word;
             let (title, unit) = match metric {
                 Metric::Throughput => {
                     ("Throughput".to_owned(), format!("messages/s {}", load_of(run, phase)))
                 }
-                Metric::CpuPerMessage => ("CPU".to_owned(), format!("{unit}/message, whole trial")),
-                Metric::RssPeak => ("Memory".to_owned(), format!("{unit} at peak")),
-                metric => (sentence_case(metric.title()), format!("{unit} {}", short_load(run, phase))),
+                Metric::CpuPerMessage => ("CPU".to_owned(), format!("{word}/message, whole trial")),
+                Metric::RssPeak => ("Memory".to_owned(), format!("{word} at peak")),
+                metric => (sentence_case(metric.title()), format!("{word} {}", short_load(run, phase))),
             };
-            Column { title, unit }
+            let brief = match metric {
+                Metric::Throughput => "messages/s".to_owned(),
+                Metric::CpuPerMessage => format!("CPU {word}/message"),
+                Metric::RssPeak => format!("memory {word}"),
+                Metric::ResponseP95 => format!("p95 {word}"),
+                Metric::ResponseP99 => format!("p99 {word}"),
+                other => other.title().to_owned(),
+            };
+            Column { title, unit, brief }
         })
         .collect();
     let rows = run
@@ -247,6 +257,7 @@ pub(super) fn pairs(run: &Run, palette: &Palette) -> Pairs {
                 Metric::CpuPerMessage | Metric::RssPeak => "whole trial".to_owned(),
                 _ => short_load(run, phase),
             },
+            brief: String::new(),
         })
         .collect();
     Pairs { columns: heads, rows }
@@ -259,7 +270,7 @@ fn pair_cell(run: &Run, a: &Subject, b: &Subject, metric: Metric, phase: &str) -
         .find(|c| c.a == a.name && c.b == b.name && c.metric == metric.key() && c.phase == phase)?;
     Some(PairCell {
         ratio: format!("{} ×", ratio_text(found.ratio)),
-        interval: found.ci95.map(|[low, high]| format!("{} – {}", ratio_text(low), ratio_text(high))),
+        interval: found.ci95.map(|[low, high]| format!("{}–{}", ratio_text(low), ratio_text(high))),
         state: comparison_state(found.verdict),
     })
 }
@@ -329,7 +340,7 @@ pub(super) fn ledger(run: &Run, palette: &Palette) -> Ledger {
                     .map(|(_, field)| count(subject.trials.iter().map(|trial| field(&trial.delivery)).sum()))
                     .collect(),
                 promise: promise(subject),
-                verdict: if kept { State::good("promise kept") } else { State::bad("promise broken") },
+                verdict: if kept { State::good("kept") } else { State::bad("broken") },
                 violations,
             }
         })

@@ -75,7 +75,7 @@ pub(super) fn draw(
             let word = format!("{} s", trimmed(seconds));
             let x = sheet.x_of(seconds);
             let x = x.min(f64::from(SIZE.width) - text_width(&word) / 2.0);
-            sheet.words((x, sheet.bottom() + 15.0), HPos::Center, Ink::Dim, false, &word)?;
+            sheet.words((x, sheet.bottom() + 17.0), HPos::Center, Ink::Dim, false, &word)?;
         }
         for line in &panel.lines {
             for piece in &line.pieces {
@@ -97,7 +97,8 @@ fn bands(sheet: &Sheet<'_>, panel: &Panel<'_>) -> Result<(), RenderError> {
         sheet.segment((from, sheet.top() - 3.0), (from, sheet.bottom()), Ink::Grid, 1.0)?;
         let from = from.max(free_from) + 3.0;
         if to - from > 26.0 {
-            let word = shortened(&phase.name, to - from);
+            // The estimate of a text's width is on the safe side.
+            let word = shortened(&phase.name, (to - from) * 1.08);
             free_from = from + text_width(&word);
             sheet.words((from, sheet.top() - 5.0), HPos::Left, Ink::Dim, false, &word)?;
         }

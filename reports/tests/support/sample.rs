@@ -8,6 +8,11 @@
     reason = "small invented figures; not every user needs all"
 )]
 
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
 use indexmap::IndexMap;
 use queuebench_reports::{
     histograms::{Histograms, Key, Kind, Span, new_histogram},
@@ -85,6 +90,8 @@ const PHASES: [PhasePlan; 4] = [
 ];
 
 const WINDOW_S: f64 = 0.5;
+/// Latencies drawn per window; each stands for many.
+const DRAWS: u32 = 120;
 const IN_FLIGHT: u64 = 256;
 
 /// The sample, summarized.
@@ -94,8 +101,14 @@ pub(crate) fn run() -> (Run, Histograms) {
     (run, histograms)
 }
 
-/// The sample before statistics, with any number of trials.
+/// The sample before statistics, with any number of trials; made once per process.
 pub(crate) fn raw(trials: u32) -> (Run, Histograms) {
+    static MADE: Mutex<BTreeMap<u32, (Run, Histograms)>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(trials).or_insert_with(|| make(trials)).clone()
+}
+
+fn make(trials: u32) -> (Run, Histograms) {
     let mut histograms = Histograms::default();
     let subjects = PLANS
         .iter()
@@ -212,7 +225,7 @@ fn trial(plan: &Plan, index: u32, position: u32, histograms: &mut Histograms) ->
         let mut of_phase = [new_histogram(), new_histogram(), new_histogram(), new_histogram()];
         for window in 0..(seconds / WINDOW_S) as u32 {
             let mut recorded = new_histogram();
-            for _ in 0..400 {
+            for _ in 0..DRAWS {
                 let service_us = median_us * tail(&mut rng);
                 let lag_us = 18.0 * tail(&mut rng).min(8.0);
                 let far_us = service_us * 1.25 + 40.0;
