@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::backend::Backend;
 
 /// Where a server is and how to be let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct External {
     /// NATS: `host:port` or a URL, several with commas. Kafka: bootstrap servers, several with commas.
     pub address: String,
@@ -30,6 +30,19 @@ impl External {
     /// None where the address is not set.
     pub fn from_env(backend: Backend) -> Option<Self> {
         Self::from_lookup(backend, |name| env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    /// The address without a password that a URL may carry: for messages and records.
+    pub fn shown(&self) -> String {
+        let hide = |part: &str| match part.rsplit_once('@') {
+            Some((before, host)) => {
+                let scheme =
+                    before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+                format!("{scheme}…@{host}")
+            }
+            None => part.to_owned(),
+        };
+        self.address.split(',').map(hide).collect::<Vec<_>>().join(",")
     }
 
     fn from_lookup(backend: Backend, lookup: impl Fn(&str) -> Option<String>) -> Option<Self> {
@@ -62,6 +75,16 @@ impl External {
                 },
             },
         })
+    }
+}
+
+impl fmt::Debug for External {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("External")
+            .field("address", &self.shown())
+            .field("credentials", &self.credentials)
+            .finish()
     }
 }
 
@@ -121,6 +144,9 @@ mod tests {
         assert_eq!(external.address, "a:9092,b:9092");
         assert_eq!(external.credentials.password.as_deref(), Some("secret"));
         assert!(!format!("{external:?}").contains("secret"));
+        let url = External::at("nats://me:secret@a:4222,b:4222");
+        assert_eq!(url.shown(), "nats://…@a:4222,b:4222");
+        assert!(!format!("{url:?}").contains("secret"));
         assert_eq!(External::from_lookup(Backend::Nats, |_| None), None);
     }
 }

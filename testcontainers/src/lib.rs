@@ -27,6 +27,7 @@ pub mod require;
 mod running;
 mod server;
 mod start;
+mod survey;
 mod workspace;
 
 pub use backend::{Backend, Provisioner, UnknownWord, Via};
@@ -35,3 +36,4 @@ pub use external::{Credentials, External};
 pub use options::{ContainerNetwork, Progress, StartOptions};
 pub use running::{Facts, Running};
 pub use start::{start, sweep};
+pub use survey::{Availability, Way, survey};

@@ -60,6 +60,15 @@ pub(crate) fn descendants(root: i32) -> Vec<i32> {
     found
 }
 
+/// Whether every thread of this process is stopped, or it is gone.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let Ok(tasks) = Process::new(pid).and_then(|process| process.tasks()) else { return true };
+    tasks
+        .flatten()
+        .filter_map(|task| task.stat().ok())
+        .all(|stat| matches!(stat.state, 'T' | 't' | 'Z' | 'X'))
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     run: String,

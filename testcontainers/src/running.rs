@@ -184,6 +184,7 @@ impl Running {
     }
 
     fn is_external(&self, verb: &'static str) -> FaultError {
-        FaultError::External { backend: self.backend, address: self.address.clone(), verb }
+        let address = self.external_access().map_or_else(|| self.address.clone(), External::shown);
+        FaultError::External { backend: self.backend, address, verb }
     }
 }

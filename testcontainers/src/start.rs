@@ -1,7 +1,7 @@
 //! Starts a server by the first way that is open.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{Backend, Provisioner, Via};
 use crate::docker::{self, DockerServer, Engine};
@@ -29,7 +29,7 @@ pub async fn start(backend: Backend, options: StartOptions) -> Result<Running, S
     if options.via == Via::Auto
         && let Some(external) = options.external.clone()
     {
-        return connect(backend, external, &options).await;
+        return connect(backend, external, options.time_limit).await;
     }
     match options.via {
         Via::Docker => docker(backend, &options).await,
@@ -65,25 +65,21 @@ fn may_try_another(error: &StartError, options: &StartOptions) -> bool {
     }
 }
 
-async fn connect(
+/// Meets a server that somebody else runs.
+pub(crate) async fn connect(
     backend: Backend,
     external: External,
-    options: &StartOptions,
+    limit: Duration,
 ) -> Result<Running, StartError> {
     let target =
         Target { backend, address: &external.address, identity: None, credentials: &external.credentials };
-    let ready =
-        probe::until_ready(&target, options.time_limit).await.map_err(|not_ready| match not_ready {
-            NotReady::Never(reason) => {
-                StartError::Unsuitable { backend, address: external.address.clone(), reason }
-            }
-            NotReady::Yet(last) => StartError::Unreachable {
-                backend,
-                address: external.address.clone(),
-                waited: options.time_limit,
-                last,
-            },
-        })?;
+    let ready = probe::until_ready(&target, limit).await.map_err(|not_ready| {
+        let address = external.shown();
+        match not_ready {
+            NotReady::Never(reason) => StartError::Unsuitable { backend, address, reason },
+            NotReady::Yet(last) => StartError::Unreachable { backend, address, waited: limit, last },
+        }
+    })?;
     let facts = Facts {
         version: ready.version.unwrap_or_default(),
         command: Vec::new(),

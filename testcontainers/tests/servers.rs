@@ -1,11 +1,20 @@
-//! Real servers, started, broken, restarted and stopped, with real clients.
+//! Real servers, started, broken, restarted and stopped, with real clients; and every way in which a start
+//! can fail, made to fail for real.
 //!
 //! A test whose way is not open on this machine prints that it was left out and why; with
 //! `QUEUEBENCH_REQUIRE` it fails instead.
 
+#[path = "servers/building.rs"]
+mod building;
 #[path = "servers/common.rs"]
 mod common;
+#[path = "servers/death.rs"]
+mod death;
 #[path = "servers/docker.rs"]
 mod docker;
+#[path = "servers/external.rs"]
+mod external;
+#[path = "servers/failures.rs"]
+mod failures;
 #[path = "servers/native.rs"]
 mod native;

@@ -31,10 +31,19 @@ pub(crate) fn kafka_path(cache: &Path) -> PathBuf {
     cache.join(format!("kafka-{}", kafka::VERSION))
 }
 
+/// What builds nats-server.
+pub(crate) fn go(options: &StartOptions) -> Result<PathBuf, StartError> {
+    tool("nats-server", "go", options, "install Go 1.25 or newer, or nats-server itself, or use docker")
+}
+
+/// What fetches Kafka's jars.
+pub(crate) fn maven(options: &StartOptions) -> Result<PathBuf, StartError> {
+    tool("kafka", "mvn", options, "install Maven, or put a Kafka distribution's bin on PATH, or use docker")
+}
+
 /// nats-server by `go install`.
 pub(crate) async fn nats(options: &StartOptions) -> Result<PathBuf, StartError> {
-    let go =
-        tool("nats-server", "go", options, "install Go 1.25 or newer, or nats-server itself, or use docker")?;
+    let go = go(options)?;
     let target = nats_path(&options.cache_dir);
     let step = format!("building nats-server {} with go, once", nats::VERSION);
     build_once(options, &step, &target, "nats-server", |directory| {
@@ -60,12 +69,7 @@ pub(crate) async fn nats(options: &StartOptions) -> Result<PathBuf, StartError> 
 
 /// Kafka's jars by Maven.
 pub(crate) async fn kafka(options: &StartOptions) -> Result<PathBuf, StartError> {
-    let mvn = tool(
-        "kafka",
-        "mvn",
-        options,
-        "install Maven, or put a Kafka distribution's bin directory on PATH, or use docker",
-    )?;
+    let mvn = maven(options)?;
     let target = kafka_path(&options.cache_dir);
     let step = format!("fetching kafka {} with maven, once", kafka::VERSION);
     build_once(options, &step, &target, "jars", |directory| {

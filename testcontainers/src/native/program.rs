@@ -3,12 +3,20 @@
 use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::build;
 use crate::backend::Backend;
 use crate::error::StartError;
 use crate::options::StartOptions;
 use crate::server::{kafka, nats};
+
+/// How long a program may take to state its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 
 /// One program call.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +46,7 @@ pub(crate) enum Program {
 impl Program {
     /// Finds the program, or builds it into the cache.
     pub(crate) async fn obtain(backend: Backend, options: &StartOptions) -> Result<Self, StartError> {
-        if let Some(found) = Self::find(backend, options)? {
+        if let Some(found) = Self::find(backend, options).await? {
             return Ok(found);
         }
         match backend {
@@ -51,23 +59,36 @@ impl Program {
     }
 
     /// Finds it without building; `None` if it would have to be built.
-    pub(crate) fn find(backend: Backend, options: &StartOptions) -> Result<Option<Self>, StartError> {
+    pub(crate) async fn find(backend: Backend, options: &StartOptions) -> Result<Option<Self>, StartError> {
         if let Some(program) = &options.program {
             return Self::given(backend, program, options).map(Some);
         }
-        Ok(match backend {
-            Backend::Nats => on_path("nats-server")
-                .or_else(|| Some(build::nats_path(&options.cache_dir)).filter(|path| is_executable(path)))
-                .map(Self::Nats),
-            Backend::Kafka => {
-                let jars = distribution_on_path()
-                    .or_else(|| Some(build::kafka_path(&options.cache_dir)).filter(|path| path.is_dir()));
-                match jars {
-                    Some(jars) => Some(Self::Kafka { java: java(options)?, jars }),
-                    None => None,
+        match backend {
+            Backend::Nats => {
+                if let Some(program) = on_path("nats-server")
+                    && is_recent(&program).await
+                {
+                    return Ok(Some(Self::Nats(program)));
                 }
+                let cached = build::nats_path(&options.cache_dir);
+                Ok(is_executable(&cached).then_some(Self::Nats(cached)))
             }
-        })
+            Backend::Kafka => {
+                let cached = build::kafka_path(&options.cache_dir);
+                let Some(jars) = distribution_on_path().or_else(|| cached.is_dir().then_some(cached)) else {
+                    return Ok(None);
+                };
+                Ok(Some(Self::Kafka { java: java(options)?, jars }))
+            }
+        }
+    }
+
+    /// The tool that would build it into the cache.
+    pub(crate) fn toolchain(backend: Backend, options: &StartOptions) -> Result<PathBuf, StartError> {
+        match backend {
+            Backend::Nats => build::go(options),
+            Backend::Kafka => java(options).and_then(|_| build::maven(options)),
+        }
     }
 
     fn given(backend: Backend, program: &Path, options: &StartOptions) -> Result<Self, StartError> {
@@ -82,6 +103,20 @@ impl Program {
                 Ok(Self::Kafka { java: java(options)?, jars: program.to_owned() })
             }
             Backend::Kafka => Err(wrong("a directory of Kafka's jars")),
+        }
+    }
+
+    /// Its version, as far as it can be told without starting a server.
+    pub(crate) async fn version(&self) -> Option<String> {
+        match self {
+            Self::Nats(program) => {
+                let text = stated_version(program).await?;
+                Some(text.trim().rsplit_once(['v', ' '])?.1.to_owned())
+            }
+            Self::Kafka { jars, .. } => std::fs::read_dir(jars).ok()?.flatten().find_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                Some(name.strip_prefix("kafka_2.13-")?.strip_suffix(".jar")?.to_owned())
+            }),
         }
     }
 
@@ -163,6 +198,29 @@ fn java(options: &StartOptions) -> Result<PathBuf, StartError> {
         })
 }
 
+/// Whether this nats-server knows what the queues ask of it. Distributions ship some that do not.
+async fn is_recent(nats_server: &Path) -> bool {
+    let version = stated_version(nats_server).await.and_then(|text| nats_version(&text));
+    let recent = version.is_some_and(|version| version >= nats::OLDEST);
+    if !recent {
+        tracing::warn!(program = %nats_server.display(), ?version, "too old and not used");
+    }
+    recent
+}
+
+async fn stated_version(nats_server: &Path) -> Option<String> {
+    let output = Command::new(nats_server).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(VERSION_LIMIT, output).await.ok()?.ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Major and minor version in `nats-server: v2.15.2`.
+fn nats_version(text: &str) -> Option<(u32, u32)> {
+    let (_, version) = text.trim().rsplit_once(['v', ' '])?;
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// The jars of a distribution whose `bin` directory is on `PATH`.
 fn distribution_on_path() -> Option<PathBuf> {
     let script = on_path("kafka-server-start.sh")?.canonicalize().ok()?;
@@ -179,4 +237,17 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_states_its_version() {
+        assert_eq!(nats_version("nats-server: v2.15.2\n"), Some((2, 15)));
+        assert_eq!(nats_version("nats-server: v2.9.10"), Some((2, 9)));
+        assert!((2, 9) < nats::OLDEST);
+        assert_eq!(nats_version("something else"), None);
+    }
 }

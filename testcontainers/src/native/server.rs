@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::process::Process;
 use super::program::{Invocation, Program};
@@ -14,15 +14,17 @@ use crate::backend::{Backend, Provisioner};
 use crate::error::{FaultError, StartError};
 use crate::external::Credentials;
 use crate::options::StartOptions;
-use crate::orphans::descendants;
+use crate::orphans::{descendants, is_stopped};
 use crate::ports::Port;
 use crate::probe::{self, NotReady, Target};
 use crate::running::Facts;
 use crate::server::Layout;
 use crate::workspace::Workspace;
 
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to be gone, and a paused one to stand still.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at whether a process that was told to stop has.
+const STOPPED_INTERVAL: Duration = Duration::from_millis(1);
 /// How long an orderly stop may take before a restart kills.
 const RESTART_STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -152,7 +154,16 @@ impl NativeServer {
 
     pub(crate) async fn pause(&self) -> Result<(), FaultError> {
         let state = self.state.lock().await;
-        self.signal(self.living(&state)?, Signal::STOP, "paused")
+        let process = self.living(&state)?;
+        self.signal(process, Signal::STOP, "paused")?;
+        // The thread that the signal was given to stops the others once it runs; on a busy machine they
+        // serve clients until then.
+        let stopped = async {
+            while !descendants(process.pid()).into_iter().all(is_stopped) {
+                sleep(STOPPED_INTERVAL).await;
+            }
+        };
+        timeout(KILL_LIMIT, stopped).await.map_err(|_| self.late("paused", KILL_LIMIT))
     }
 
     pub(crate) async fn resume(&self) -> Result<(), FaultError> {
@@ -203,11 +214,11 @@ impl NativeServer {
     }
 
     async fn gone(&self, process: &Process, verb: &'static str) -> Result<(), FaultError> {
-        timeout(KILL_LIMIT, process.exited()).await.map(|_| ()).map_err(|_| FaultError::Deadline {
-            backend: self.backend,
-            verb,
-            waited: KILL_LIMIT,
-        })
+        timeout(KILL_LIMIT, process.exited()).await.map(|_| ()).map_err(|_| self.late(verb, KILL_LIMIT))
+    }
+
+    fn late(&self, verb: &'static str, waited: Duration) -> FaultError {
+        FaultError::Deadline { backend: self.backend, verb, waited }
     }
 
     fn living<'a>(&self, state: &'a State) -> Result<&'a Process, FaultError> {

@@ -4,6 +4,8 @@
 //! does not pay for that. The client blocks, so it lives on a blocking thread, which ends within
 //! [`ATTEMPT`] of its caller's losing interest.
 
+mod version;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,7 +28,11 @@ pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<
     let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancelled));
     tokio::task::spawn_blocking(move || ask(&config, identity.as_deref(), limit, &cancelled))
         .await
-        .unwrap_or_else(|error| Err(NotReady::Never(format!("the probe failed: {error}"))))
+        .unwrap_or_else(|error| Err(NotReady::Never(format!("the probe failed: {error}"))))?;
+    let is_plain = target.credentials.security_protocol.as_deref().is_none_or(|name| !name.contains("SSL"));
+    let states_in_log = target.identity.is_some();
+    let version = if is_plain && !states_in_log { version::ask(target.address).await } else { None };
+    Ok(Ready { version })
 }
 
 struct CancelOnDrop(Arc<AtomicBool>);
@@ -42,7 +48,7 @@ fn ask(
     identity: Option<&str>,
     limit: Duration,
     cancelled: &AtomicBool,
-) -> Result<Ready, NotReady> {
+) -> Result<(), NotReady> {
     let deadline = Instant::now() + limit;
     let consumer: BaseConsumer =
         config.create().map_err(|error: KafkaError| NotReady::Never(error.to_string()))?;
@@ -53,7 +59,7 @@ fn ask(
             break;
         }
         match attempt(&consumer, identity, left.min(ATTEMPT)) {
-            Ok(()) => return Ok(Ready { version: None }),
+            Ok(()) => return Ok(()),
             Err(reason) => last = reason,
         }
         // Some refusals come at once; the pause bounds how often they are asked for.

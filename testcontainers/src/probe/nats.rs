@@ -66,6 +66,12 @@ async fn options(credentials: &Credentials) -> Result<ConnectOptions, String> {
     if let Some(token) = &credentials.token {
         options = options.token(token.clone());
     }
+    if let Some(file) = &credentials.credentials_file {
+        options = options
+            .credentials_file(file)
+            .await
+            .map_err(|error| format!("credentials file {}: {error}", file.display()))?;
+    }
     if let Some(ca) = &credentials.tls_ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }

@@ -8,6 +8,8 @@ use super::{Layout, MAX_MESSAGE_BYTES};
 
 /// The version that is built where none is installed.
 pub(crate) const VERSION: &str = "2.15.2";
+/// The oldest release line that is used from `PATH`.
+pub(crate) const OLDEST: (u32, u32) = (2, 12);
 /// The Go package of that version.
 pub(crate) const GO_PACKAGE: &str = "github.com/nats-io/nats-server/v2";
 /// The official image.

@@ -171,3 +171,56 @@ pub(crate) async fn survives_its_faults(running: &Running) {
     running.stop(STOP).await.unwrap();
     running.restart().await.unwrap_err();
 }
+
+/// The program of a native nats-server here, got the usual way; none if that way is closed.
+pub(crate) async fn nats_program() -> Option<std::path::PathBuf> {
+    let nats = open(Backend::Nats, options(Via::Native)).await?;
+    let program = nats.facts().command[0].clone().into();
+    nats.stop(STOP).await.unwrap();
+    Some(program)
+}
+
+/// An executable shell script.
+pub(crate) fn script(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o755).open(path);
+    std::io::Write::write_all(&mut file.unwrap(), format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+}
+
+/// Waits until `condition` holds, at most ten seconds.
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Set in a process that [`again`] started.
+const ROLE: &str = "QUEUEBENCH_TEST_ROLE";
+
+/// Whether this process is the one that [`again`] started for `test`.
+pub(crate) fn is_again(test: &str) -> bool {
+    std::env::var(ROLE).is_ok_and(|role| role == test)
+}
+
+/// Runs one test of this program once more in a process of its own, which finds [`is_again`] true: for what
+/// needs another environment, or has to die.
+pub(crate) fn again(test: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, test).env_remove("QUEUEBENCH_REQUIRE");
+    command
+}
+
+/// Runs [`again`] to its end, which must be good.
+pub(crate) fn passes_again(test: &str, adjust: impl FnOnce(&mut std::process::Command)) {
+    let mut command = again(test);
+    adjust(&mut command);
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
