@@ -15,6 +15,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod any;
+pub mod composite;
+mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
@@ -27,6 +30,9 @@ mod outcome;
 pub mod producer;
 mod statistics;
 
+pub use any::{AnyQueue, SingleQueue};
+pub use composite::{Composite, CompositeConfig};
+pub use config::QueueConfig;
 pub use error::{AckError, PublishError, QueueError, SubscribeError};
 pub use memory::{Memory, MemoryConfig};
 pub use outcome::{Outcome, RejectReason, Submitted, Token, UnknownReason};

@@ -43,7 +43,7 @@ const PREALLOCATED: usize = 65_536;
 
 /// Settings of a [`Memory`] queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct MemoryConfig {
     /// The most messages of one group that are ready or delivered and not yet acknowledged; at least 1.
     pub capacity: usize,
@@ -56,6 +56,23 @@ pub struct MemoryConfig {
 impl Default for MemoryConfig {
     fn default() -> Self {
         Self { capacity: 1000, full: FullPolicy::Reject, max_payload_bytes: None }
+    }
+}
+
+impl MemoryConfig {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// A capacity of zero.
+    pub fn validate(&self) -> Result<(), QueueError> {
+        if self.capacity > 0 {
+            return Ok(());
+        }
+        Err(QueueError::Setting {
+            backend: BACKEND,
+            setting: "capacity",
+            reason: "must be at least 1".to_owned(),
+        })
     }
 }
 
@@ -91,13 +108,7 @@ impl<T: Clone> Memory<T> {
     /// # Errors
     /// A capacity of zero.
     pub fn open(config: MemoryConfig) -> Result<Self, QueueError> {
-        if config.capacity == 0 {
-            return Err(QueueError::Setting {
-                backend: BACKEND,
-                setting: "capacity",
-                reason: "must be at least 1".to_owned(),
-            });
-        }
+        config.validate()?;
         Ok(Self { shared: Arc::new(Shared::new(config)) })
     }
 
