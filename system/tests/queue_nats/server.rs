@@ -1,7 +1,8 @@
 //! A real nats-server of a test's own: on a free port of loopback, in a directory that goes with it.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ impl Server {
             .unwrap();
         self.child = Some(child);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             if Instant::now() > deadline {
                 let log = std::fs::read_to_string(self.path("log")).unwrap();
                 panic!("nats-server does not listen:\n{log}");
@@ -89,6 +90,25 @@ impl Server {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// How many messages all streams hold, as the server says.
+    pub(crate) fn stored(&self) -> u64 {
+        self.jetstream("messages")
+    }
+
+    /// How many consumers all streams have, as the server says.
+    pub(crate) fn consumers(&self) -> u64 {
+        self.jetstream("consumers")
+    }
+
+    fn jetstream(&self, figure: &str) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor_port)).unwrap();
+        stream.write_all(b"GET /jsz HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let page: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        page[figure].as_u64().unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -117,8 +137,4 @@ impl Drop for Server {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-pub(crate) fn toml_path(path: &Path) -> String {
-    format!("{path:?}")
 }

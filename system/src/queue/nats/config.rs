@@ -144,6 +144,9 @@ impl NatsConfig {
         if distinct.len() != self.servers.len() {
             return Err(setting("servers", "names an address twice"));
         }
+        if self.servers.iter().any(|address| address.contains('@')) {
+            return Err(setting("servers", "must not hold a password, which would be shown: set `auth`"));
+        }
         if self.stream.is_empty() || self.stream.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c))
         {
             return Err(setting("stream", "must be a name without white space and without . * > / \\"));

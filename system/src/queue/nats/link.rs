@@ -17,6 +17,7 @@ use async_nats::PublishErrorKind;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Counters;
@@ -42,8 +43,9 @@ pub(super) struct Link {
     counters: Arc<Counters>,
     slots: Slots,
     state: RwLock<State>,
-    /// A coarse clock, so that a publish need not read the real one.
+    /// A coarse clock, so that a publish need not read the real one: ticks since `opened`.
     tick: AtomicU32,
+    opened: Instant,
     max_payload: AtomicUsize,
     stop: CancellationToken,
     runtime: Handle,
@@ -75,6 +77,7 @@ impl Link {
             name,
             counters,
             tick: AtomicU32::new(0),
+            opened: Instant::now(),
             stop,
             runtime: Handle::current(),
             task: Mutex::new(None),
@@ -204,13 +207,19 @@ impl Link {
         self.tick.load(Relaxed).wrapping_sub(since)
     }
 
+    /// Sets the coarse clock by the real one, so that a stall of the process counts in full.
+    fn read_clock(&self) {
+        let ticks = self.opened.elapsed().as_nanos() / self.tick_length().as_nanos();
+        self.tick.store(u32::try_from(ticks).unwrap_or(u32::MAX), Relaxed);
+    }
+
     fn tick_length(&self) -> Duration {
         (self.config.ack_timeout() / TICKS_PER_ACK_TIMEOUT).max(Duration::from_millis(1))
     }
 
     /// How many ticks a message may be sent again for.
     fn retry_ticks(&self) -> u32 {
-        let ticks = u128::from(self.config.retry_for_ms) * 1_000_000 / self.tick_length().as_nanos().max(1);
+        let ticks = u128::from(self.config.retry_for_ms) * 1_000_000 / self.tick_length().as_nanos();
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 

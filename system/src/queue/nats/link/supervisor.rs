@@ -66,7 +66,7 @@ async fn serve(
             () = &mut stopped => return End::Stop,
             () = &mut broken => return End::Broken(UnknownReason::Disconnected),
             _ = ticker.tick() => {
-                link.tick.fetch_add(1, Relaxed);
+                link.read_clock();
                 if link.expire(session.number, quarantine) {
                     return End::Broken(UnknownReason::TimedOut);
                 }
@@ -104,7 +104,7 @@ async fn reopen(link: &Link, ticker: &mut Interval, number: u64) -> Option<(Arc<
             tokio::select! {
                 () = link.stop.cancelled() => return None,
                 _ = ticker.tick() => {
-                    link.tick.fetch_add(1, Relaxed);
+                    link.read_clock();
                     link.give_up_old();
                 }
                 outcome = &mut attempt => break outcome,
