@@ -206,8 +206,7 @@ impl Queue for Kafka {
             return Ok(());
         }
         let inner = Arc::clone(&self.0);
-        let groups: Vec<String> = inner.groups.lock().iter().cloned().collect();
-        blocking::run("remove", move || inner.admin.remove(&groups)).await?
+        blocking::run("remove", move || inner.admin.remove()).await?
     }
 }
 

@@ -367,8 +367,9 @@ impl Admin {
         Ok(reader)
     }
 
-    /// Deletes the topic and the offsets of these groups.
-    pub(super) fn remove(&self, groups: &[String]) -> Result<(), QueueError> {
+    /// Deletes the topic, and with it, by the broker, every group's offsets in it. A group itself may hold
+    /// offsets of other topics, so groups are left alone.
+    pub(super) fn remove(&self) -> Result<(), QueueError> {
         let until = Instant::now() + self.config.connect_timeout();
         let topic = self.config.topic.as_str();
         let results = self
@@ -377,20 +378,6 @@ impl Admin {
         match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) | Some(Ok(_)) | None => {}
             Some(Err((name, error))) => return Err(failed(&format!("deleting topic `{name}`"), &error)),
-        }
-        if groups.is_empty() {
-            return Ok(());
-        }
-        self.readers.lock().clear();
-        let names: Vec<&str> = groups.iter().map(String::as_str).collect();
-        let results = self
-            .request(until, async |client, options| client.delete_groups(&names, options).await)
-            .map_err(|error| failed("deleting the groups", &error))?;
-        for result in results {
-            match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
-                Err((name, error)) => return Err(failed(&format!("deleting group `{name}`"), &error)),
-            }
         }
         Ok(())
     }

@@ -61,7 +61,10 @@ impl ClientNotes {
         {
             self.refused_login.store(true, SeqCst);
         }
-        self.say(reason);
+        // Says only that the other errors were all there is.
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
+            self.say(reason);
+        }
     }
 
     fn say(&self, line: &str) {
