@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Exit;
 use crate::profile::{Profile, ProfileError};
 
+mod backends;
 mod compare;
 mod profiles;
 mod report;
@@ -42,6 +43,8 @@ enum Command {
     },
     /// Draw a run again, put two side by side, or hold one against gates
     Report(report::Report),
+    /// What can be started here, how, and which version; and why not
+    Backends(backends::Backends),
     /// Start one subject's servers and print the address, until Ctrl-C
     Up(up::Up),
     /// The built-in profiles
@@ -49,6 +52,8 @@ enum Command {
     Profiles(profiles::Profiles),
     /// Run one shard of a trial in this process (for schedulers and for queuebench itself)
     Shard(shard::Shard),
+    /// Join what all shards of a trial left into one result
+    Merge(shard::Merge),
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,9 +152,11 @@ impl Cli {
             }
             Command::Run { file, options } => compare::file(&file, options),
             Command::Report(report) => report.run(),
+            Command::Backends(backends) => backends.run(),
             Command::Up(up) => up.run(),
             Command::Profiles(profiles) => profiles.run(),
             Command::Shard(shard) => shard.run(),
+            Command::Merge(merge) => merge.run(),
         };
         result.unwrap_or_else(|error| {
             say(&format!("error: {error:#}"));

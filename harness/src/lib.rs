@@ -7,7 +7,8 @@
 //! - [`subject`]: what is measured.
 //! - [`clock`], [`envelope`], [`ledger`], [`recorder`]: time, proof and latencies.
 //! - [`trial`]: one pass of a profile over one queue, in this process.
-//! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile.
+//! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile; [`merge`]: the
+//!   parts joined.
 //! - [`run`]: all trials of all subjects, into one folder.
 //! - [`cli`], [`ui`], [`exit`]: the program.
 //!
@@ -19,6 +20,7 @@ pub mod envelope;
 pub mod event;
 pub mod exit;
 pub mod ledger;
+pub mod merge;
 pub mod plan;
 pub mod profile;
 pub mod recorder;

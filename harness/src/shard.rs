@@ -51,6 +51,14 @@ pub struct ShardSpec {
 pub struct ShardResult {
     /// Which part of the plan.
     pub shard: Shard,
+    /// In every message of the trial.
+    pub trial_id: u64,
+    /// Whose trial.
+    pub subject: String,
+    /// What the queue promises.
+    pub promise: queue::Promise,
+    /// Consumer groups, each of which owes every message.
+    pub groups: u16,
     /// The record and the ledger.
     #[serde(flatten)]
     pub record: ShardRecord,
@@ -99,10 +107,25 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
             embedded: spec.embedded,
         },
     };
-    let (outcome, durability, server_settings) =
-        subject::with_queue(&spec.subject, &config, &runtime, task)??;
+    let (trial_id, groups) = (spec.trial_id, task.spec.profile.workload.groups);
+    let (outcome, promise, server_settings) = subject::with_queue(&spec.subject, &config, &runtime, task)??;
     let (record, histograms) = outcome.into_shard_record();
-    write(out, &ShardResult { shard, record, durability, server_settings }, &histograms)?;
+    let durability = match promise.durability {
+        queue::Durability::Volatile => Durability::Volatile,
+        queue::Durability::ProcessCrash => Durability::ProcessCrash,
+        queue::Durability::PowerLoss => Durability::PowerLoss,
+    };
+    let result = ShardResult {
+        shard,
+        trial_id,
+        subject: spec.subject,
+        promise,
+        groups,
+        record,
+        durability,
+        server_settings,
+    };
+    write(out, &result, &histograms)?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
 }
@@ -118,7 +141,7 @@ struct Pass<'a> {
 type Settings = std::collections::BTreeMap<String, String>;
 
 impl Task for Pass<'_> {
-    type Output = Result<(TrialOutcome, Durability, Settings), TrialError>;
+    type Output = Result<(TrialOutcome, queue::Promise, Settings), TrialError>;
 
     fn run<Q: Queue>(self, queue: Arc<Q>) -> Self::Output {
         let outcome = trial::run(&queue, &self.plan, &self.spec, self.stop, &mut |event| emit(&event));
@@ -147,12 +170,7 @@ impl Task for Pass<'_> {
             }
             Err(_) => Settings::new(),
         };
-        let durability = match queue.promise().durability {
-            queue::Durability::Volatile => Durability::Volatile,
-            queue::Durability::ProcessCrash => Durability::ProcessCrash,
-            queue::Durability::PowerLoss => Durability::PowerLoss,
-        };
-        Ok((outcome?, durability, settings))
+        Ok((outcome?, queue.promise(), settings))
     }
 }
 
@@ -164,7 +182,11 @@ fn emit(event: &Event) {
     }
 }
 
-fn write(out: &Path, result: &ShardResult, histograms: &Histograms) -> anyhow::Result<()> {
+/// Writes what a shard leaves.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub fn write(out: &Path, result: &ShardResult, histograms: &Histograms) -> anyhow::Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let log = histograms.to_hlog(jiff::Timestamp::now())?;
     replace(&out.join(HISTOGRAMS_FILE), log.as_bytes())?;

@@ -136,7 +136,11 @@ fn a_stall_shows_in_the_percentiles_as_arithmetic_says() {
     ] {
         assert!((is_us / should_us - 1.0_f64).abs() < 0.05, "{is_us} is not within 5 % of {should_us}");
     }
-    assert!(phase.schedule_lag_us.p50 < 1_000.0, "the harness kept its schedule: {:?}", phase.schedule_lag_us);
+    assert!(
+        phase.schedule_lag_us.p50 < 1_000.0,
+        "the harness kept its schedule: {:?}",
+        phase.schedule_lag_us
+    );
     assert_eq!(phase.load_verdict, LoadVerdict::Ok);
     assert_eq!(counts(&outcome.trial.delivery), [0; 6]);
 }

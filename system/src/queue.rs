@@ -199,7 +199,7 @@ pub enum Durability {
 }
 
 /// What a queue, as configured, promises. A broken promise is a violation; anything else is a figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Promise {
     /// How often an acknowledged message arrives.
     pub delivery: DeliveryPromise,

@@ -1,4 +1,4 @@
-//! `queuebench report`: draws a run again, or puts two side by side.
+//! `queuebench report`: draws a run again, puts two side by side, or holds one against gates.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use queuebench_reports::export::{self, Format};
 use queuebench_reports::folder::RunFolder;
+use queuebench_reports::gate::{self, Gate};
 use queuebench_reports::render;
 
 use super::{Usage, print, say};
@@ -20,6 +21,12 @@ pub(super) struct Report {
     /// Print in this format instead of writing the report's files
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// An earlier run, for gates that compare with `baseline`
+    #[arg(long, value_name = "RUN")]
+    baseline: Option<PathBuf>,
+    /// A condition like `kafka.steady.response_p95_us < 5ms`; may be given more than once
+    #[arg(long = "gate", value_name = "EXPR")]
+    gates: Vec<String>,
     /// Where the page of two runs goes
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]
     out: PathBuf,
@@ -50,6 +57,31 @@ impl Report {
             }
             _ => return Err(Usage("one run or two".to_owned()).into()),
         }
-        Ok(Exit::Done)
+        let [folder] = &folders[..] else {
+            return Ok(Exit::Done);
+        };
+        self.judge(folder)
+    }
+
+    /// Holds a run against the gates, and writes down what came of it.
+    fn judge(&self, folder: &RunFolder) -> anyhow::Result<Exit> {
+        if self.gates.is_empty() {
+            return Ok(Exit::Done);
+        }
+        let gates = self
+            .gates
+            .iter()
+            .map(|text| text.parse::<Gate>().map_err(|e| Usage(e.to_string())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let baseline = self.baseline.as_ref().map(|path| RunFolder::open(path)?.record()).transpose()?;
+        let mut run = folder.record()?;
+        let (results, hold) =
+            gate::evaluate_all(&gates, &run, baseline.as_ref()).map_err(|e| Usage(e.to_string()))?;
+        for result in &results {
+            say(&result.to_string());
+        }
+        run.verdicts.gate = Some(if hold { "passed" } else { "failed" }.to_owned());
+        folder.write_record(&run)?;
+        Ok(if hold { Exit::Done } else { Exit::Gate })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Usage, runtime, stop_on_signal};
+use super::{Usage, print, runtime, stop_on_signal};
 use crate::exit::Exit;
 use crate::plan;
 use crate::shard::{self, ShardSpec};
@@ -48,5 +48,29 @@ impl Shard {
         let stop = runtime.block_on(async { stop_on_signal() });
         shard::run(spec, plan::Shard { index: self.index, of: self.of }, &self.out, &stop)?;
         Ok(if stop.is_cancelled() && !self.with_parent { Exit::Interrupted } else { Exit::Done })
+    }
+}
+
+/// Joins the shards of a trial.
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// Folders that the shards left, all of them
+    #[arg(required = true, num_args = 1.., value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// Where the joined record and histograms go
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Merge {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let (result, histograms) = crate::merge::merge(&self.folders)?;
+        shard::write(&self.out, &result, &histograms)?;
+        let delivery = &result.record.trial.delivery;
+        print(&format!(
+            "{} acknowledged, {} received, {} lost, {} duplicated, {} unknown",
+            delivery.acknowledged, delivery.received, delivery.lost, delivery.duplicated, delivery.unknown
+        ));
+        Ok(if delivery.violations.is_empty() { Exit::Done } else { Exit::Violated })
     }
 }

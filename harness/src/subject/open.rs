@@ -1,15 +1,15 @@
 //! Opens a subject's queue and does something with it, whichever kind it is.
 //!
 //! One `match` per trial: inside, everything is compiled for the one backend, so the measured path has no
-//! dispatch at all.
+//! dispatch; only a composite's children are dispatched by kind, per message.
 
 use std::sync::Arc;
 
 use queuebench_system::message::Message;
-use queuebench_system::queue::Queue;
 use queuebench_system::queue::kafka::Kafka;
 use queuebench_system::queue::memory::Memory;
 use queuebench_system::queue::nats::Nats;
+use queuebench_system::queue::{Queue, QueueConfig};
 
 use super::null::Null;
 use super::{SettingsError, SubjectConfig};
@@ -42,6 +42,10 @@ pub fn with_queue<T: Task>(
         }
         SubjectConfig::Nats(config) => {
             task.run(Arc::new(runtime.block_on(Nats::open((**config).clone())).map_err(failed)?))
+        }
+        SubjectConfig::Composite(config) => {
+            let opened = runtime.block_on(QueueConfig::Composite(config.clone()).open());
+            task.run(Arc::new(opened.map_err(failed)?))
         }
         SubjectConfig::Kafka(config) => {
             task.run(Arc::new(runtime.block_on(Kafka::open((**config).clone())).map_err(failed)?))

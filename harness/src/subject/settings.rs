@@ -1,9 +1,10 @@
 //! From a request, the profile and the servers' addresses to a queue's settings.
 
-use queuebench_system::queue::Durability;
+use queuebench_system::queue::composite::CompositeConfig;
 use queuebench_system::queue::kafka::KafkaConfig;
 use queuebench_system::queue::memory::{FullPolicy, MemoryConfig};
 use queuebench_system::queue::nats::{NatsConfig, NatsRetention, NatsStorage};
+use queuebench_system::queue::{Durability, QueueConfig};
 use queuebench_testcontainers::{External, Running};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub enum SubjectConfig {
     Nats(Box<NatsConfig>),
     /// Apache Kafka.
     Kafka(Box<KafkaConfig>),
+    /// NATS and Kafka at once.
+    Composite(CompositeConfig<QueueConfig>),
 }
 
 /// Where the servers of a subject are.
@@ -65,37 +68,52 @@ pub fn configure(
         Backend::Nats => SubjectConfig::Nats(Box::new(nats(profile, addresses.nats, durability, name))),
         Backend::Kafka => SubjectConfig::Kafka(Box::new(kafka(profile, addresses.kafka, durability, name))),
         Backend::Composite => {
-            return Err(SettingsError::Override {
-                subject: request.name.clone(),
-                reason: "the composite cannot be opened by this version".to_owned(),
-            });
+            let children = vec![
+                QueueConfig::Nats(Box::new(nats(profile, addresses.nats, durability, name))),
+                QueueConfig::Kafka(Box::new(kafka(profile, addresses.kafka, durability, name))),
+            ];
+            SubjectConfig::Composite(CompositeConfig {
+                max_in_flight: profile.max_in_flight(),
+                ..CompositeConfig::new(children)
+            })
         }
     };
     let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
     let mut value = serde_json::to_value(&base).map_err(|e| refuse(e.to_string()))?;
     overlay(&mut value, request.backend, &request.overrides).map_err(refuse)?;
-    if let Some(external) = addresses.nats.and_then(Running::external_access) {
-        secrets(&mut value["nats"], Backend::Nats, external);
-    }
-    if let Some(external) = addresses.kafka.and_then(Running::external_access) {
-        secrets(&mut value["kafka"], Backend::Kafka, external);
+    for (backend, server) in [(Backend::Nats, addresses.nats), (Backend::Kafka, addresses.kafka)] {
+        if let Some(external) = server.and_then(Running::external_access)
+            && let Some(settings) = settings_of(&mut value, backend)
+        {
+            secrets(settings, backend, external);
+        }
     }
     // A wrong override is found before anything is started with it.
     serde_json::from_value::<SubjectConfig>(value.clone()).map_err(|e| refuse(e.to_string()))?;
     Ok(value)
 }
 
-/// Puts the profile's settings over the defaults. Keys are checked by the type that reads them.
-fn overlay(value: &mut Value, backend: Backend, overrides: &toml::Table) -> Result<(), String> {
-    if overrides.is_empty() {
-        return Ok(());
+/// The settings of a backend in a subject's configuration: its own, or those of a composite's child.
+fn settings_of(value: &mut Value, backend: Backend) -> Option<&mut Value> {
+    if value.get(backend.name()).is_some() {
+        return value.get_mut(backend.name());
     }
-    let Some(settings) = value.get_mut(backend.name()).and_then(Value::as_object_mut) else {
-        return Err(format!("{backend} has no settings"));
-    };
+    let children = value.get_mut("composite")?.get_mut("children")?.as_array_mut()?;
+    children.iter_mut().find_map(|child| child.get_mut(backend.name()))
+}
+
+/// Puts the profile's settings over the defaults; in a composite's table, `nats` and `kafka` are tables for
+/// its children. Keys are checked by the type that reads them.
+fn overlay(value: &mut Value, backend: Backend, overrides: &toml::Table) -> Result<(), String> {
     for (key, setting) in overrides {
-        let setting = serde_json::to_value(setting).map_err(|e| e.to_string())?;
-        settings.insert(key.clone(), setting);
+        let child = Backend::ALL.into_iter().find(|b| backend == Backend::Composite && b.name() == key);
+        if let (Some(child), Some(table)) = (child, setting.as_table()) {
+            overlay(value, child, table)?;
+            continue;
+        }
+        let settings = settings_of(value, backend).and_then(Value::as_object_mut);
+        let settings = settings.ok_or_else(|| format!("{backend} has no settings here"))?;
+        settings.insert(key.clone(), serde_json::to_value(setting).map_err(|e| e.to_string())?);
     }
     Ok(())
 }

@@ -10,14 +10,14 @@ use queuebench::clock;
 use queuebench::subject::null::{Null, NullPublisher, NullSubscriber};
 use queuebench_system::message::Message;
 use queuebench_system::queue::{
-    Completions, DeliveryPromise, Depth, Durability, Outcome, Promise, PublishError, Publisher, Queue, QueueError,
-    Statistics, SubscribeOptions, Submitted, Token,
+    Completions, DeliveryPromise, Depth, Durability, Outcome, Promise, PublishError, Publisher, Queue,
+    QueueError, Statistics, Submitted, SubscribeOptions, Token,
 };
 use tokio::sync::Mutex;
 
 /// What it lies about. `every` counts messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
+pub(crate) enum Lie {
     /// None: the control.
     Honest,
     /// Acknowledges and drops.
@@ -39,25 +39,25 @@ pub enum Lie {
 }
 
 /// A queue over the null subject that promises what an honest broker promises.
-pub struct Liar {
+pub(crate) struct Liar {
     inner: Null,
     lie: Lie,
     told: Arc<AtomicU64>,
 }
 
 impl Liar {
-    pub fn new(lie: Lie) -> Self {
+    pub(crate) fn new(lie: Lie) -> Self {
         Self { inner: Null::default(), lie, told: Arc::default() }
     }
 
     /// How many lies it has told.
-    pub fn told(&self) -> u64 {
+    pub(crate) fn told(&self) -> u64 {
         self.told.load(Ordering::SeqCst)
     }
 }
 
 #[derive(Clone)]
-pub struct LiarPublisher {
+pub(crate) struct LiarPublisher {
     inner: NullPublisher,
     lie: Lie,
     told: Arc<AtomicU64>,
@@ -123,7 +123,11 @@ impl Queue for Liar {
 }
 
 /// A thread that answers, except in the first `length` of every `period`. It ends with the last sender.
-fn stalling(period: Duration, length: Duration, completions: Arc<dyn Completions>) -> std::sync::mpsc::Sender<Token> {
+fn stalling(
+    period: Duration,
+    length: Duration,
+    completions: Arc<dyn Completions>,
+) -> std::sync::mpsc::Sender<Token> {
     let (sender, receiver) = std::sync::mpsc::channel::<Token>();
     let origin = clock::now();
     let (period, length) = (period.as_nanos() as u64, length.as_nanos() as u64);
@@ -238,4 +242,3 @@ fn flipped(mut message: Message) -> Message {
     message.payload = payload.freeze();
     message
 }
-
