@@ -15,7 +15,8 @@ use queuebench_reports::{
 };
 
 fn stored() -> RunFolder {
-    RunFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/queuebench.run-1")).unwrap()
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/queuebench.run-1");
+    RunFolder::open(&path).expect("it is part of the sources")
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn a_stored_run_draws_into_its_folder() {
 
 fn exported(format: Format) -> String {
     let (run, histograms) = sample::run();
-    to_string(&run, &histograms, format).unwrap()
+    to_string(&run, &histograms, format).expect("the sample can be written in every format")
 }
 
 #[test]
