@@ -4,6 +4,7 @@ use std::{env, path::Path};
 
 use queuebench_reports::{
     folder::RunFolder,
+    record::Fault,
     render::{html_pair, write_all},
     terminal,
 };
@@ -14,7 +15,11 @@ mod sample;
 #[expect(clippy::print_stdout, reason = "an example talks to its reader")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = env::args().nth(1).ok_or("give the folder in which to write the run's folder")?;
-    let (run, histograms) = sample::run();
+    let (mut run, histograms) = sample::run();
+    for trial in run.subjects.iter_mut().skip(1).flat_map(|subject| &mut subject.trials) {
+        let target = "broker".to_owned();
+        trial.faults.push(Fault { kind: "restart".to_owned(), target, start_s: 14.0, end_s: Some(15.5) });
+    }
     let started_at: jiff::Timestamp = run.started_at.parse()?;
     let folder = RunFolder::create(Path::new(&root), &run.id)?;
     folder.write_record(&run)?;

@@ -8,7 +8,9 @@ use crate::record::Run;
 /// Places in the palette.
 pub(crate) const PLACES: u8 = 10;
 /// Places kept for the well-known queues.
-const KNOWN: [&str; 4] = ["memory", "nats", "kafka", "composite"];
+const KNOWN: [(u8, &str); 4] = [(0, "memory"), (1, "nats"), (2, "kafka"), (3, "composite")];
+/// The first place for others.
+const FREE: u8 = 4;
 
 /// Which subject has which place.
 #[derive(Clone, Debug, Default)]
@@ -30,15 +32,12 @@ impl Palette {
     }
 
     fn free_place(&self, name: &str) -> u8 {
-        if let Some(place) = (0_u8..).zip(KNOWN).find_map(|(place, known)| (known == name).then_some(place)) {
-            return place;
+        if let Some((place, _)) = KNOWN.iter().find(|(_, known)| *known == name) {
+            return *place;
         }
         let taken = |place: u8| self.places.iter().any(|(_, other)| *other == place);
         // With more subjects than colours the last ones share the last colour; every mark has its name beside it.
-        (KNOWN.len() as u8..PLACES)
-            .chain(0..KNOWN.len() as u8)
-            .find(|place| !taken(*place))
-            .unwrap_or(PLACES - 1)
+        (FREE..PLACES).chain(0..FREE).find(|place| !taken(*place)).unwrap_or(PLACES - 1)
     }
 
     /// The place of a subject.

@@ -209,7 +209,9 @@ fn sections(
     phases: &[&str],
     palette: &Palette,
 ) -> Result<Vec<Section>, RenderError> {
-    let wanted: [(&'static str, &str, &str, Metric, fn(f64) -> String); 2] = [
+    /// Id, title, explanation, metric and the words at its ticks.
+    type Wanted = (&'static str, &'static str, &'static str, Metric, fn(f64) -> String);
+    let wanted: [Wanted; 2] = [
         (
             "response",
             "Response time, p95",

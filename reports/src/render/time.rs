@@ -36,10 +36,11 @@ impl Line {
         let half = trial.series.window_s / 2.0;
         let mut pieces = vec![Vec::new()];
         for window in &trial.series.windows {
-            match value(window).filter(|value| value.is_finite()) {
-                Some(value) => pieces.last_mut().map(|piece| piece.push((window.start_s + half, value))),
-                None => Some(pieces.push(Vec::new())),
-            };
+            let value = value(window).filter(|value| value.is_finite());
+            match (value, pieces.last_mut()) {
+                (Some(value), Some(piece)) => piece.push((window.start_s + half, value)),
+                _ => pieces.push(Vec::new()),
+            }
         }
         pieces.retain(|piece| !piece.is_empty());
         Self { pieces, ink, width, opacity }
