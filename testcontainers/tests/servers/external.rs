@@ -36,7 +36,7 @@ pub(crate) async fn is_met_and_left_alone(owner: &Running, address: &str) {
     }
     met.stop(common::STOP).await.unwrap();
     drop(met);
-    assert!(common::is_listening(address));
+    assert!(common::is_listening(owner.address()));
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn a_broken_nats_configuration_is_quoted() {
     common::script(&program, &format!("exec {} -c {}", real.display(), config.display()));
     let error = start(Backend::Nats, with_program(&program)).await.unwrap_err();
     let StartError::Exited { tail, .. } = &error else { panic!("{error}") };
-    assert!(tail.lines.iter().any(|line| line.contains("broken.conf")), "{error}");
+    assert!(tail.lines.iter().any(|line| line.contains("Parse error")), "{error}");
 }
 
 #[tokio::test]
