@@ -5,6 +5,19 @@
 //! order unless told otherwise. Ready means that a client of the server's own protocol was answered by the
 //! server that was started, not that a port accepts connections.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use queuebench_testcontainers::{Backend, StartOptions, start};
+//!
+//! let nats = start(Backend::Nats, StartOptions::from_env(Backend::Nats)).await?;
+//! println!("{} {} at {} ({})", nats.backend(), nats.version(), nats.address(), nats.provisioner());
+//! nats.kill().await?;
+//! nats.restart().await?;
+//! nats.stop(std::time::Duration::from_secs(10)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What it promises: a start ends within its time limits, with a server or a [`StartError`] that quotes the
 //! end of the server's log; no server outlives this process unseen (native children are killed by the
 //! kernel, and the next start sweeps whatever else a killed run left behind); load goes to loopback only.

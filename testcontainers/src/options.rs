@@ -113,7 +113,9 @@ pub enum ContainerNetwork {
 
 /// A listener for what takes long. Called from the task that starts the server; must not block.
 #[derive(Clone, Default)]
-pub struct Progress(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Progress(Option<Arc<Listener>>);
+
+type Listener = dyn Fn(&str) + Send + Sync;
 
 impl Progress {
     /// Calls `listener` with one sentence per step.

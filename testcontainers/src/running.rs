@@ -1,5 +1,6 @@
 //! A server that runs, and how to break it.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,7 +28,6 @@ pub struct Facts {
 ///
 /// Dropping it kills the server and removes what was temporary: a last resort, as the server cannot write
 /// down what it still holds.
-#[derive(Debug)]
 pub struct Running {
     backend: Backend,
     address: String,
@@ -39,7 +39,19 @@ pub struct Running {
 enum Inner {
     Docker(Box<DockerServer>),
     Native(Box<NativeServer>),
-    External(External),
+    External(Box<External>),
+}
+
+impl fmt::Debug for Running {
+    /// Without the address: an external one may carry a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Running")
+            .field("backend", &self.backend)
+            .field("facts", &self.facts)
+            .field("inner", &self.inner)
+            .finish()
+    }
 }
 
 impl Running {
@@ -52,7 +64,7 @@ impl Running {
     }
 
     pub(crate) fn external(backend: Backend, external: External, facts: Facts) -> Self {
-        Self { backend, address: external.address.clone(), facts, inner: Inner::External(external) }
+        Self { backend, address: external.address.clone(), facts, inner: Inner::External(Box::new(external)) }
     }
 
     /// Which server it is.
@@ -78,7 +90,7 @@ impl Running {
     /// The external address and credentials, if that is what it is.
     pub fn external_access(&self) -> Option<&External> {
         match &self.inner {
-            Inner::External(external) => Some(external),
+            Inner::External(external) => Some(external.as_ref()),
             Inner::Native(_) | Inner::Docker(_) => None,
         }
     }

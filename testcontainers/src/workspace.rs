@@ -56,7 +56,7 @@ impl Workspace {
         let record = Record::new(&options.cache_dir, &options.run_label, &unique_name, Some(root.clone()))
             .map_err(StartError::io(format!("write a record in {}", options.cache_dir.display())))?;
         let config_dir = root.join("config");
-        let data_dir = absolute(options.data_dir.clone().unwrap_or_else(|| root.join("data")))?;
+        let data_dir = absolute(options.data_dir.as_deref().unwrap_or(&root.join("data")))?;
         let log_dir = options.log_dir.clone().unwrap_or_else(|| root.clone());
         for directory in [&config_dir, &data_dir, &log_dir] {
             fs::create_dir_all(directory)
@@ -141,8 +141,8 @@ impl Workspace {
     }
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
-    std::path::absolute(&path).map_err(StartError::io(format!("resolve {}", path.display())))
+fn absolute(path: &Path) -> Result<PathBuf, StartError> {
+    std::path::absolute(path).map_err(StartError::io(format!("resolve {}", path.display())))
 }
 
 /// A Kafka data directory that was formatted before keeps its cluster id.

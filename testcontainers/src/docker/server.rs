@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bollard::query_parameters::{KillContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt;
+use testcontainers::core::error::WaitContainerError;
 use testcontainers::runners::AsyncRunner;
-use testcontainers::{ContainerAsync, GenericImage};
+use testcontainers::{ContainerAsync, GenericImage, TestcontainersError};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::engine::{Engine, explain};
 use super::logs::LogCopy;
@@ -27,6 +28,8 @@ use crate::workspace::Workspace;
 
 /// How long the engine may take for one request beyond what the request itself waits for.
 const ENGINE_LIMIT: Duration = Duration::from_secs(15);
+/// Between two attempts to freeze a busy container.
+const FREEZE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long an orderly stop may take before a restart kills.
 const RESTART_STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -91,7 +94,13 @@ impl DockerServer {
             Err(error) => {
                 // The crate forgets a container that it created and could not start.
                 sweep::remove_server(&engine.docker, &workspace.unique_name).await;
-                return Err(workspace.exited(explain(&error)));
+                let reason = explain(&error);
+                return Err(match error {
+                    TestcontainersError::WaitContainer(WaitContainerError::StartupTimeout) => {
+                        workspace.not_ready(layout.address(), options.time_limit, &reason)
+                    }
+                    _ => workspace.exited(reason),
+                });
             }
         };
         let server = Self {
@@ -221,7 +230,18 @@ impl DockerServer {
     pub(crate) async fn pause(&self) -> Result<(), FaultError> {
         let state = self.state.lock().await;
         let container = self.container(&state)?;
-        self.within("paused", ENGINE_LIMIT, container.pause()).await
+        // An engine on version 1 control groups gives up freezing a busy process and thaws it again.
+        let pause = async {
+            loop {
+                match container.pause().await {
+                    Err(error) if explain(&error).contains("unable to freeze") => {
+                        sleep(FREEZE_INTERVAL).await
+                    }
+                    ended => return ended,
+                }
+            }
+        };
+        self.within("paused", ENGINE_LIMIT, pause).await
     }
 
     pub(crate) async fn resume(&self) -> Result<(), FaultError> {
@@ -287,7 +307,7 @@ impl DockerServer {
         let mut running = false;
         self.within(verb, ENGINE_LIMIT, async {
             running = container.is_running().await?;
-            Ok::<(), testcontainers::TestcontainersError>(())
+            Ok::<(), TestcontainersError>(())
         })
         .await?;
         if running { Ok(container.id().to_owned()) } else { Err(self.not_running("its container has ended")) }

@@ -46,7 +46,7 @@ pub(crate) async fn sweep(engine: &Engine) -> Vec<String> {
         };
         if is_orphan && remove(&engine.docker, &id).await {
             let run = labels.get(RUN).map_or("?", String::as_str);
-            swept.push(format!("removed container {:.12} of run {run}", id));
+            swept.push(format!("removed container {id:.12} of run {run}"));
         }
     }
     swept

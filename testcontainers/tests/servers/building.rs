@@ -52,7 +52,6 @@ fn two_that_build_at_once_build_once() {
     let directory = tempfile::tempdir().unwrap();
     let cache = directory.path().join("queuebench");
     std::fs::create_dir_all(cache.join(".build-of-a-killed-run")).unwrap();
-    // An older server on PATH is passed over.
     with_go(
         NAME,
         directory.path(),

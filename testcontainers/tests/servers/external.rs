@@ -10,11 +10,7 @@ use queuebench_testcontainers::{
 use crate::common;
 
 fn at(external: External) -> StartOptions {
-    StartOptions {
-        external: Some(external),
-        time_limit: Duration::from_secs(5),
-        ..common::options(Via::Auto)
-    }
+    StartOptions { external: Some(external), ..common::options(Via::Auto) }
 }
 
 /// `owner` is met at `address` as an external server would be, and outlives that.
@@ -36,7 +32,7 @@ pub(crate) async fn is_met_and_left_alone(owner: &Running, address: &str) {
     }
     met.stop(common::STOP).await.unwrap();
     drop(met);
-    assert!(common::is_listening(address));
+    assert!(common::is_listening(owner.address()));
 }
 
 #[tokio::test]
@@ -57,7 +53,7 @@ async fn an_address_where_nobody_answers_is_an_error_in_time() {
         let error = start(backend, options).await.unwrap_err();
         assert!(matches!(error, StartError::Unreachable { .. }), "{error}");
         assert!(error.to_string().contains(&free), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     }
 }
 
@@ -111,7 +107,7 @@ async fn credentials_decide_who_is_let_in() {
     };
     let met = start(Backend::Nats, at(with("right"))).await.unwrap();
     assert_eq!(met.external_access().unwrap().credentials.password.as_deref(), Some("right"));
-    let options = StartOptions { time_limit: Duration::from_secs(1), ..at(with("wrong")) };
+    let options = StartOptions { time_limit: Duration::from_secs(3), ..at(with("wrong")) };
     let error = start(Backend::Nats, options).await.unwrap_err();
     assert!(error.to_string().contains("authorization"), "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
