@@ -1,6 +1,6 @@
 //! The NATS backend against a real nats-server with JetStream and file storage.
 #![cfg(feature = "nats")]
-#![allow(missing_docs, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what they skip has to be seen")]
 
 #[path = "queue_nats/access.rs"]
 mod access;

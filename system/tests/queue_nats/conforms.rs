@@ -58,7 +58,7 @@ async fn conforms(retention: NatsRetention) {
         server.run();
         Ok(())
     };
-    let report = conformance::run_all_disturbed(&streams, restart).await;
+    let report = Box::pin(conformance::run_all_disturbed(&streams, restart)).await;
     println!("{report}");
     report.assert_passed();
 }

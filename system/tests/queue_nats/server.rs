@@ -17,7 +17,8 @@ pub(crate) fn program() -> Option<PathBuf> {
     };
     let found = named.filter(|file| file.is_file()).or_else(on_path);
     if found.is_none() {
-        let required = std::env::var("QUEUEBENCH_REQUIRE").is_ok_and(|list| list.contains("nats"));
+        let required = std::env::var("QUEUEBENCH_REQUIRE")
+            .is_ok_and(|list| list.split(',').any(|item| ["nats", "all"].contains(&item.trim())));
         assert!(!required, "nats is required, but there is no nats-server (QUEUEBENCH_NATS_SERVER or PATH)");
         println!("skipped: no nats-server on PATH and none named by QUEUEBENCH_NATS_SERVER");
     }
