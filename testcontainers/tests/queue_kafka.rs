@@ -5,6 +5,8 @@
 
 #[path = "queue_kafka/common.rs"]
 mod common;
+#[path = "queue_kafka/conforms.rs"]
+mod conforms;
 #[path = "queue_kafka/delivery.rs"]
 mod delivery;
 #[path = "queue_kafka/faults.rs"]

@@ -161,6 +161,7 @@ impl Queue for Kafka {
             options.group.clone(),
             options.prefetch,
             options.acknowledge == Acknowledge::OnReceive,
+            inner.config.transactions.is_some(),
             Arc::clone(&inner.counters),
         ));
         // Made before the wait, so that giving up the wait stops the thread.
@@ -178,8 +179,7 @@ impl Queue for Kafka {
 
     /// From the broker: the log's ends less the group's committed positions; of the largest group where
     /// several subscribed here, of all messages where none did. What members elsewhere have in hand counts
-    /// as ready. In the exactly-once mode the log also holds a marker per group of messages and partition,
-    /// which counts as ready until the next message after it is processed.
+    /// as ready, and so do a transaction's markers until a member here has passed them.
     async fn depth(&self) -> Result<Depth, QueueError> {
         self.check_open()?;
         let inner = Arc::clone(&self.0);

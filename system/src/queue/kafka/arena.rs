@@ -56,11 +56,13 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         // Whatever is copied in whatever order, every copy equals its source, also after later copies.
         #[test]
         fn every_copy_equals_its_source(
             ranges in prop::collection::vec(
-                (prop::collection::vec(any::<u8>(), 0..40_000), prop::collection::vec(any::<u8>(), 0..300)),
+                (prop::collection::vec(any::<u8>(), 0..20_000), prop::collection::vec(any::<u8>(), 0..300)),
                 0..12,
             )
         ) {

@@ -52,6 +52,8 @@ pub(super) struct Membership {
     pub(super) notes: Arc<ClientNotes>,
     pub(super) tracker: Mutex<Tracker>,
     pub(super) on_receive: bool,
+    /// Reads only what is committed, so the log holds more than the messages.
+    pub(super) transactional: bool,
     pub(super) waker: AtomicWaker,
     pub(super) revocations: AtomicU64,
     pub(super) assigned: AtomicBool,
@@ -77,6 +79,7 @@ impl Membership {
         group: String,
         prefetch: usize,
         on_receive: bool,
+        transactional: bool,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -86,6 +89,7 @@ impl Membership {
             counters,
             tracker: Mutex::new(Tracker::new(prefetch)),
             on_receive,
+            transactional,
             waker: AtomicWaker::new(),
             revocations: AtomicU64::new(0),
             assigned: AtomicBool::new(false),

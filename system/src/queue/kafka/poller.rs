@@ -119,6 +119,9 @@ impl Poller {
             // While joining, events matter more than messages, of which there are none.
             let wait = if self.joining.is_some() { wait.min(Duration::from_millis(2)) } else { wait };
             self.queue.fetch(wait, room.min(BATCH), &mut self.fetched);
+            if self.fetched.is_empty() && self.shared.transactional && !self.shared.on_receive {
+                self.skip_markers();
+            }
             self.hand_over();
         }
     }
@@ -221,6 +224,19 @@ impl Poller {
             }
         }
         false
+    }
+
+    /// In an idle moment: what librdkafka passed over without giving it to us needs no answer.
+    fn skip_markers(&mut self) {
+        let Ok(positions) = self.consumer.position() else { return };
+        let mut tracker = self.shared.tracker.lock();
+        for element in positions.elements() {
+            if let (Ok(partition), Offset::Offset(offset)) =
+                (u32::try_from(element.partition()), element.offset())
+            {
+                tracker.skip_to(partition, offset);
+            }
+        }
     }
 
     fn store_processed(&mut self) {

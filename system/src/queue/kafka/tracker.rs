@@ -134,6 +134,17 @@ impl Tracker {
         Ok(())
     }
 
+    /// The log up to `offset` holds nothing more for us (markers of transactions, aborted messages): when
+    /// everything received is processed, so is that.
+    pub(super) fn skip_to(&mut self, partition: u32, offset: i64) {
+        let state = self.partition(partition);
+        if state.assigned && state.entries.is_empty() && state.processed.is_none_or(|before| before < offset)
+        {
+            state.processed = Some(offset);
+            state.moved = true;
+        }
+    }
+
     /// Gives every position that moved since the last call to `store`.
     pub(super) fn take_moved(&mut self, mut store: impl FnMut(u32, i64)) {
         for (number, state) in (0..).zip(&mut self.partitions) {
@@ -217,6 +228,22 @@ mod tests {
         assert_eq!(usize::try_from(taken).unwrap(), SPAN);
         tracker.finish(slow).unwrap();
         assert_eq!((moved(&mut tracker), tracker.room()), (vec![(0, taken)], 2));
+    }
+
+    #[test]
+    fn markers_after_the_last_processed_message_count_as_processed() {
+        let mut tracker = Tracker::new(10);
+        tracker.skip_to(0, 5);
+        assert_eq!(moved(&mut tracker), [], "not ours");
+        tracker.assign(0);
+        let ticket = tracker.arrived(0, 3).unwrap();
+        tracker.skip_to(0, 5);
+        assert_eq!(moved(&mut tracker), [], "a message is still open");
+        tracker.finish(ticket).unwrap();
+        tracker.skip_to(0, 5);
+        assert_eq!(moved(&mut tracker), [(0, 5)]);
+        tracker.skip_to(0, 4);
+        assert_eq!(moved(&mut tracker), [], "never back");
     }
 
     proptest! {

@@ -205,8 +205,9 @@ impl Transaction {
             // From here on librdkafka refuses every message, and publishers say why.
             tracing::error!(%error, "no further transaction can begin");
         }
-        self.ending.store(false, SeqCst);
+        // The gate first: who finds it shut must find a group being ended, or it would wait for the next.
         drop(gate);
+        self.ending.store(false, SeqCst);
         self.reopened.notify_waiters();
     }
 
