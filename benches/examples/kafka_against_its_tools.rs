@@ -95,8 +95,8 @@ impl Bench {
         }))?;
         let (mut ours, mut tool) = (Vec::new(), Vec::new());
         for round in 0..=self.rounds {
-            let mut one = || self.publish_ours(&queue, load);
-            let mut other = || self.publish_tool(&queue.config().topic, load);
+            let one = || self.publish_ours(&queue, load);
+            let other = || self.publish_tool(&queue.config().topic, load);
             // Who goes first alternates.
             let (mine, theirs) = if round % 2 == 0 {
                 let mine = one()?;

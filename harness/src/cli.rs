@@ -203,7 +203,6 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
-#[expect(clippy::print_stdout, reason = "results of the command line")]
 fn print(text: &str) {
     use std::io::Write as _;
     // A reader that has gone (`| head`) wants no more.

@@ -46,8 +46,14 @@ impl Ledger {
     }
 
     /// Counts every message by fate and holds it against `promise`. Every one of `groups` consumer groups
-    /// owes all acknowledged messages.
+    /// owes all acknowledged messages; order is held against what is promised to that many consumers.
     pub fn judge(&self, promise: queue::Promise, groups: u16) -> Delivery {
+        let alone =
+            (0..groups).all(|group| self.consumers.iter().filter(|c| c.group() == group).count() <= 1);
+        let promise = queue::Promise {
+            ordered_per_key: promise.ordered_per_key && (alone || promise.ordered_among_consumers),
+            ..promise
+        };
         let mut lost = 0;
         let mut received = 0;
         let mut duplicated = 0;
@@ -133,6 +139,7 @@ mod tests {
     const PROMISE: queue::Promise = queue::Promise {
         delivery: queue::DeliveryPromise::AtLeastOnce,
         ordered_per_key: true,
+        ordered_among_consumers: true,
         durability: queue::Durability::Volatile,
     };
 
@@ -200,6 +207,13 @@ mod tests {
         assert_eq!((delivery.reordered, delivery.verdict), (1, DeliveryVerdict::Violated));
         let unordered = queue::Promise { ordered_per_key: false, ..PROMISE };
         assert_eq!(ledger(&[0, 1], &[&[1, 0]]).judge(unordered, 1).verdict, DeliveryVerdict::Kept);
+    }
+
+    #[test]
+    fn an_order_promised_to_one_consumer_only_binds_with_one() {
+        let promise = queue::Promise { ordered_among_consumers: false, ..PROMISE };
+        assert_eq!(ledger(&[0, 1], &[&[1, 0]]).judge(promise, 1).verdict, DeliveryVerdict::Violated);
+        assert_eq!(ledger(&[0, 1, 2], &[&[1, 0], &[2]]).judge(promise, 1).verdict, DeliveryVerdict::Kept);
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Work {
         if self.required_missing().is_empty() && !requests.is_empty() && !stop.is_cancelled() {
             match calibrate::calibrate(self.folder.path(), self.spec.seed, ui, stop).await {
                 Ok(calibration) => self.record.calibration = calibration,
-                Err(failure) => self.failures.push(format!("calibration: {failure}")),
+                Err(failure) => self.failures.push(format!("calibration: {failure:#}")),
             }
             self.rounds(&requests, servers, ui, stop).await?;
         }
@@ -204,8 +204,8 @@ impl Work {
                         self.take(at, finished, servers.pids(request).is_empty());
                     }
                     Err(failure) => {
-                        bar.fail(&failure.to_string());
-                        self.failures.push(format!("{} trial {}: {failure}", request.name, round + 1));
+                        bar.fail(&format!("{failure:#}"));
+                        self.failures.push(format!("{} trial {}: {failure:#}", request.name, round + 1));
                     }
                 }
                 self.save()?;

@@ -60,7 +60,6 @@ pub struct ShardResult {
     /// Consumer groups, each of which owes every message.
     pub groups: u16,
     /// The record and the ledger.
-    #[serde(flatten)]
     pub record: ShardRecord,
     /// What the queue says its acknowledgements survive.
     pub durability: Durability,

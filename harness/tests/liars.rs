@@ -30,7 +30,7 @@ duration = "1s"
 "#;
 
 fn trial(lie: Lie, profile: &str) -> (TrialOutcome, u64) {
-    let profile = Arc::new(Profile::parse(profile, "test").unwrap());
+    let profile = Arc::new(Profile::parse(profile, "test").expect("the profile is right"));
     let spec = TrialSpec {
         subject: "liar".to_owned(),
         index: 0,
@@ -42,10 +42,11 @@ fn trial(lie: Lie, profile: &str) -> (TrialOutcome, u64) {
         message_ids: MessageIds::Unique,
         embedded: true,
     };
-    let plan = Arc::new(Plan::new(&profile, spec.seed, spec.shard).unwrap());
+    let plan = Arc::new(Plan::new(&profile, spec.seed, spec.shard).expect("the plan needs no files"));
     let liar = Arc::new(Liar::new(lie));
     let mut ignore = |_: Event| {};
-    let outcome = trial::run(&liar, &plan, &spec, &CancellationToken::new(), &mut ignore).unwrap();
+    let outcome = trial::run(&liar, &plan, &spec, &CancellationToken::new(), &mut ignore)
+        .expect("the liar never fails");
     (outcome, liar.told())
 }
 

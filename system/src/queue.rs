@@ -203,8 +203,11 @@ pub enum Durability {
 pub struct Promise {
     /// How often an acknowledged message arrives.
     pub delivery: DeliveryPromise,
-    /// Whether messages of one producer and key arrive in the order in which they were sent.
+    /// Whether messages of one producer and key arrive at a group's only consumer in the order in which
+    /// they were sent.
     pub ordered_per_key: bool,
+    /// Whether that also holds for what each of several consumers of a group receives.
+    pub ordered_among_consumers: bool,
     /// What the acknowledgement survives.
     pub durability: Durability,
 }

@@ -66,7 +66,7 @@ fn execute(
     }
     let via: Via = options.via.into();
     if via != Via::Auto {
-        command.push_str(&format!(" --via {}", via));
+        command.push_str(&format!(" --via {via}"));
     }
     let spec = RunSpec {
         compared: compared.to_owned(),
@@ -81,7 +81,7 @@ fn execute(
     let ui = Ui::detect();
     let report = runtime()?.block_on(async {
         let stop = stop_on_signal();
-        run::run(spec, &ui, &stop).await
+        Box::pin(run::run(spec, &ui, &stop)).await
     })?;
     show(&report, options.json)?;
     Ok(exit(&report))

@@ -81,6 +81,11 @@ impl SubjectUsage {
             disk_written_bytes: last.disk_written_bytes.saturating_sub(first.disk_written_bytes),
             network_bytes: None,
         };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a window is shorter than a century"
+        )]
         let length_ns = (trial.series.window_s * 1e9) as Nanos;
         for (window, index) in trial.series.windows.iter_mut().zip(0_u64..) {
             let from = started + index * length_ns;

@@ -74,6 +74,7 @@ impl Queue for Null {
         Promise {
             delivery: DeliveryPromise::AtMostOnce,
             ordered_per_key: true,
+            ordered_among_consumers: true,
             durability: Durability::Volatile,
         }
     }

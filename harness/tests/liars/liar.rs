@@ -78,6 +78,7 @@ impl Queue for Liar {
         Promise {
             delivery: DeliveryPromise::ExactlyOnce,
             ordered_per_key: true,
+            ordered_among_consumers: true,
             durability: Durability::ProcessCrash,
         }
     }
@@ -130,7 +131,8 @@ fn stalling(
 ) -> std::sync::mpsc::Sender<Token> {
     let (sender, receiver) = std::sync::mpsc::channel::<Token>();
     let origin = clock::now();
-    let (period, length) = (period.as_nanos() as u64, length.as_nanos() as u64);
+    let ns = |span: Duration| u64::try_from(span.as_nanos()).expect("a test does not last centuries");
+    let (period, length) = (ns(period), ns(length));
     std::thread::spawn(move || {
         clock::sharpen_this_thread();
         for token in receiver {

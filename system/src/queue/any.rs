@@ -46,6 +46,7 @@ macro_rules! family {
 
         #[doc = concat!("The subscriber of a [`", stringify!($queue), "`], beside a buffer that batches pass through.")]
         #[expect(missing_docs, reason = "a variant is named after what it holds")]
+        #[expect(clippy::large_enum_variant, reason = "one of a consumer's life, never moved on the measured path")]
         pub enum $subscriber {
             $($(#[cfg($gate)])? $variant(SubscriberOf<$inner>, Vec<DeliveryOf<$inner>>)),+
         }

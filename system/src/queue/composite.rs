@@ -324,7 +324,9 @@ impl<Q: Queue> Queue for Composite<Q> {
     }
 
     /// At least once, as durable as the strategy makes sure that one child is. Order is promised where
-    /// every acknowledged message is in every child and every child promises it.
+    /// every acknowledged message is in every child and every child promises it, and only to a group's
+    /// single consumer: the children hand a key's messages to different consumers, so a later message's
+    /// first copy may reach one consumer before an earlier message's reaches it from the other child.
     fn promise(&self) -> Promise {
         let Inner { children, common, .. } = &*self.inner;
         let needed = common.strategy.needed(children.len());
@@ -334,6 +336,7 @@ impl<Q: Queue> Queue for Composite<Q> {
             delivery: DeliveryPromise::AtLeastOnce,
             ordered_per_key: needed == children.len()
                 && children.iter().all(|(_, queue)| queue.promise().ordered_per_key),
+            ordered_among_consumers: false,
             durability: durabilities[needed - 1],
         }
     }

@@ -126,6 +126,7 @@ impl Queue for Kafka {
                 None => DeliveryPromise::AtLeastOnce,
             },
             ordered_per_key: true,
+            ordered_among_consumers: true,
             durability: config.durability,
         }
     }
@@ -135,7 +136,7 @@ impl Queue for Kafka {
         let inner = Arc::clone(&self.0);
         let core = blocking::run("publisher", move || {
             let number = inner.opened.fetch_add(1, SeqCst);
-            Core::open(&inner.config, number, completions, Arc::clone(&inner.counters))
+            Core::open(&inner.config, number, &completions, &inner.counters)
         })
         .await??;
         let publisher = KafkaPublisher::new(core, Arc::clone(&self.0.publishers));

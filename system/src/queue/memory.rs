@@ -160,6 +160,7 @@ impl Queue for Memory<Message> {
         Promise {
             delivery: DeliveryPromise::AtLeastOnce,
             ordered_per_key: true,
+            ordered_among_consumers: true,
             durability: Durability::Volatile,
         }
     }

@@ -203,6 +203,7 @@ impl Queue for Nats {
         Promise {
             delivery: DeliveryPromise::AtLeastOnce,
             ordered_per_key: true,
+            ordered_among_consumers: true,
             durability: self.inner.config.durability,
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn shared_broker() -> Option<&'static str> {
         // A native broker dies with the thread that started it, so that thread stays until the end.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            runtime.unwrap().block_on(async move {
+            runtime.expect("a runtime starts").block_on(async move {
                 match start(Backend::Kafka, StartOptions::from_env(Backend::Kafka)).await {
                     Ok(running) => {
                         tell.send(Ok(running.address().to_owned())).unwrap();

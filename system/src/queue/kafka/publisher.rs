@@ -138,12 +138,12 @@ impl Core {
     pub(super) fn open(
         config: &KafkaConfig,
         number: usize,
-        sink: Arc<dyn Completions>,
-        counters: Arc<Counters>,
+        sink: &Arc<dyn Completions>,
+        counters: &Arc<Counters>,
     ) -> Result<Arc<Self>, QueueError> {
         let started = Instant::now();
         let limit = config.connect_timeout();
-        let notes = Arc::new(ClientNotes::new(Arc::clone(&counters)));
+        let notes = Arc::new(ClientNotes::new(Arc::clone(counters)));
         let window = Arc::new(Window::new(config.max_in_flight));
         let transaction = config.transactions.clone().map(|settings| Arc::new(Transaction::new(settings)));
         let failed = |reason: String| QueueError::Failed { backend: BACKEND, reason };
@@ -156,8 +156,8 @@ impl Core {
         let context = Reports {
             notes: Arc::clone(&notes),
             window: Arc::clone(&window),
-            sink: Arc::clone(&sink),
-            counters: Arc::clone(&counters),
+            sink: Arc::clone(sink),
+            counters: Arc::clone(counters),
             transaction: transaction.clone(),
         };
         let producer: ThreadedProducer<Reports> = config

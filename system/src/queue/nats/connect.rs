@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::rustls::Error as TlsError;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::time::{Instant, timeout_at};
 
@@ -130,7 +131,7 @@ fn is_tls(error: &ConnectError) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_some_and(|inner| inner.is::<async_nats::rustls::Error>())
+            && io.get_ref().is_some_and(|inner| inner.is::<TlsError>())
         {
             return true;
         }

@@ -1,0 +1,37 @@
+# Short recipes; each calls cargo. `just --list` names them.
+
+# Compare the four queues on this machine and draw the report.
+compare-queues *ARGS:
+    cargo compare-queues {{ARGS}}
+
+# All tests that need no more than this machine.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The benches, named after the modules they measure.
+bench *ARGS:
+    cargo bench {{ARGS}}
+
+# Everything a push must pass, without writing to the tree.
+verify:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    cargo test --workspace
+
+# Mend what can be mended by machine.
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# Draw a run again: `just report reports/runs/latest`.
+report RUN="reports/runs/latest" *ARGS:
+    cargo queuebench report {{RUN}} {{ARGS}}
+
+# Start one subject's servers and print the address: `just up nats`.
+up SUBJECT *ARGS:
+    cargo queuebench up {{SUBJECT}} {{ARGS}}
+
+# Licences, sources and advisories of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check
