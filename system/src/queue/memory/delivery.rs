@@ -16,9 +16,11 @@ use crate::queue::{AckError, Delivery};
 pub struct MemoryDelivery<T: Clone> {
     /// None once it is answered.
     taken: Option<Taken<T>>,
-    /// None when delivery is answer enough.
-    link: Option<Arc<Link<T>>>,
+    link: Arc<Link<T>>,
 }
+
+/// Why the item is there.
+const UNANSWERED: &str = "only an answer, which takes the delivery, empties it";
 
 impl<T: Clone> fmt::Debug for MemoryDelivery<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,19 +35,18 @@ impl<T: Clone> fmt::Debug for MemoryDelivery<T> {
 impl<T: Clone> MemoryDelivery<T> {
     #[inline]
     pub(super) fn new(link: &Arc<Link<T>>, taken: Taken<T>) -> Self {
-        let link = if link.place.on_receive { None } else { Some(Arc::clone(link)) };
-        Self { taken: Some(taken), link }
+        Self { taken: Some(taken), link: Arc::clone(link) }
     }
 
     #[inline]
     fn taken(&self) -> &Taken<T> {
-        self.taken.as_ref().expect("only an answer, which takes the delivery, empties it")
+        self.taken.as_ref().expect(UNANSWERED)
     }
 
     /// What was delivered.
     #[inline]
     pub fn item(&self) -> &T {
-        &self.taken().item
+        (*self.taken().parcel).as_ref().expect(UNANSWERED)
     }
 
     /// Which delivery of this item this is, counted from 1.
@@ -53,14 +54,35 @@ impl<T: Clone> MemoryDelivery<T> {
         self.taken().attempt
     }
 
-    /// Processed: not to be delivered again. Returns the item.
+    /// Processed: not to be delivered again.
     #[inline]
-    pub fn accept(mut self) -> T {
-        let taken = self.taken.take().expect("an answer is given once, by value");
-        if let Some(link) = self.link.take() {
-            link.shared.step(|state, counters, wakes| state.ack(link.place, counters, wakes));
+    pub fn accept(mut self) {
+        if let Some(taken) = self.taken.take() {
+            self.finish(taken);
         }
-        taken.item
+    }
+
+    /// Processed: not to be delivered again, but moved out.
+    #[inline]
+    pub fn accept_into(mut self) -> T {
+        let mut taken = self.taken.take().expect(UNANSWERED);
+        let item = taken.parcel.take().expect(UNANSWERED);
+        self.finish(taken);
+        item
+    }
+
+    #[inline]
+    fn finish(&self, mut taken: Taken<T>) {
+        // The item is dropped here, not under the lock.
+        *taken.parcel = None;
+        let place = self.link.place;
+        let spare = self.link.shared.step(|state, counters, wakes| {
+            if !place.on_receive {
+                state.ack(place, counters, wakes);
+            }
+            state.recycle(taken.parcel)
+        });
+        drop(spare);
     }
 
     /// Not processed: to be delivered again, not before `delay`. False: the queue is closed and dropped it.
@@ -69,10 +91,15 @@ impl<T: Clone> MemoryDelivery<T> {
     }
 
     fn put_back(&mut self, delay: Duration) -> bool {
-        let (Some(taken), Some(link)) = (self.taken.take(), self.link.take()) else { return true };
+        let Some(taken) = self.taken.take() else { return true };
+        let place = self.link.place;
+        if place.on_receive {
+            self.finish(taken);
+            return true;
+        }
         let due = if delay.is_zero() { None } else { Instant::now().checked_add(delay) };
         let dropped =
-            link.shared.step(|state, counters, wakes| state.nack(link.place, taken, due, counters, wakes));
+            self.link.shared.step(|state, counters, wakes| state.nack(place, taken, due, counters, wakes));
         dropped.is_none()
     }
 }
@@ -80,7 +107,7 @@ impl<T: Clone> MemoryDelivery<T> {
 impl<T: Clone> Drop for MemoryDelivery<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.link.is_some() {
+        if self.taken.is_some() {
             self.put_back(Duration::ZERO);
         }
     }
@@ -94,10 +121,11 @@ impl Delivery for MemoryDelivery<Message> {
 
     /// With explicit acknowledgement the queue keeps a copy that shares the payload, to deliver it again.
     fn take_message(&mut self) -> Message {
-        match (&mut self.taken, &self.link) {
-            (Some(taken), None) => std::mem::take(&mut taken.item),
-            _ => self.item().clone(),
+        match &mut self.taken {
+            Some(taken) if self.link.place.on_receive => (*taken.parcel).replace(Message::default()),
+            _ => None,
         }
+        .unwrap_or_else(|| self.item().clone())
     }
 
     fn attempt(&self) -> Option<u32> {

@@ -8,10 +8,14 @@ use tokio::time::Instant;
 
 use super::PREALLOCATED;
 
+/// A message in a box that is used again and again: what moves from hand to hand is a pointer. Empty only
+/// in the pool of boxes and while it is filled.
+pub(super) type Parcel<T> = Box<Option<T>>;
+
 /// A message on its second or later way, or on its way out.
 #[derive(Debug)]
 pub(super) struct Taken<T> {
-    pub(super) item: T,
+    pub(super) parcel: Parcel<T>,
     /// The place in the order of publication.
     pub(super) sequence: u64,
     /// Which delivery this is, from 1.
@@ -59,7 +63,7 @@ pub(super) struct Group<T> {
     pub(super) name: Option<String>,
     /// False: forgotten; its place may be used again.
     pub(super) active: bool,
-    ready: VecDeque<T>,
+    ready: VecDeque<Parcel<T>>,
     /// The sequence of the first message in `ready`.
     first_ready: u64,
     returned: BinaryHeap<Earliest<u64, T>>,
@@ -91,9 +95,9 @@ impl<T> Group<T> {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, item: T) {
+    pub(super) fn push(&mut self, parcel: Parcel<T>) {
         self.backlog += 1;
-        self.ready.push_back(item);
+        self.ready.push_back(parcel);
     }
 
     /// The next message: what came back, oldest first, then what is new.
@@ -105,10 +109,10 @@ impl<T> Group<T> {
         if !self.returned.is_empty() {
             return self.returned.pop().map(|Earliest(_, taken)| taken);
         }
-        let item = self.ready.pop_front()?;
+        let parcel = self.ready.pop_front()?;
         let sequence = self.first_ready;
         self.first_ready += 1;
-        Some(Taken { item, sequence, attempt: 1 })
+        Some(Taken { parcel, sequence, attempt: 1 })
     }
 
     #[cold]
@@ -141,12 +145,12 @@ impl<T> Group<T> {
     }
 
     /// Drops every message that is not in hand.
-    pub(super) fn clear(&mut self) -> Vec<T> {
+    pub(super) fn clear(&mut self) -> Vec<Parcel<T>> {
         self.backlog -= self.waiting();
         self.first_ready += self.ready.len() as u64;
         let ready = self.ready.drain(..);
-        let returned = self.returned.drain().map(|Earliest(_, taken)| taken.item);
-        let delayed = self.delayed.drain().map(|Earliest(_, taken)| taken.item);
+        let returned = self.returned.drain().map(|Earliest(_, taken)| taken.parcel);
+        let delayed = self.delayed.drain().map(|Earliest(_, taken)| taken.parcel);
         ready.chain(returned).chain(delayed).collect()
     }
 

@@ -6,8 +6,9 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
+use super::PREALLOCATED;
 use super::counters::Counters;
-use super::group::{Group, Taken};
+use super::group::{Group, Parcel, Taken};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -23,7 +24,6 @@ pub(super) enum Phase {
 #[must_use]
 pub(super) struct Wakes {
     first: Option<Waker>,
-    second: Option<Waker>,
     more: Vec<Waker>,
     /// Not to be woken, just to be dropped outside the lock.
     discarded: Option<Waker>,
@@ -35,8 +35,6 @@ impl Wakes {
         let Some(waker) = waker else { return };
         if self.first.is_none() {
             self.first = Some(waker);
-        } else if self.second.is_none() {
-            self.second = Some(waker);
         } else {
             self.more.push(waker);
         }
@@ -48,11 +46,8 @@ impl Wakes {
 
     #[inline]
     pub(super) fn wake(self) {
-        let Self { first, second, more, discarded: _ } = self;
+        let Self { first, more, discarded: _ } = self;
         if let Some(waker) = first {
-            waker.wake();
-        }
-        if let Some(waker) = second {
             waker.wake();
         }
         for waker in more {
@@ -96,6 +91,8 @@ pub(super) struct State<T> {
     /// Publishers that wait for room, the longest first; as many as there are waiting calls.
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
+    /// Empty boxes; the one used last is taken first, as it is still in the cache.
+    pool: Vec<Parcel<T>>,
 }
 
 impl<T: Clone> State<T> {
@@ -106,6 +103,7 @@ impl<T: Clone> State<T> {
             groups: vec![Group::new(None, capacity)],
             waiting: VecDeque::new(),
             next_ticket: 0,
+            pool: Vec::with_capacity(capacity.min(PREALLOCATED)),
         }
     }
 
@@ -123,28 +121,41 @@ impl<T: Clone> State<T> {
         if !self.has_room() {
             return Offered::Full;
         }
-        let Some(item) = slot.take() else { return Offered::Taken };
+        let mut parcel = self.pool.pop().unwrap_or_default();
+        std::mem::swap(&mut *parcel, slot);
         if let [only] = &mut self.groups[..] {
-            only.push(item);
+            only.push(parcel);
             wakes.add(only.next_idle());
         } else {
-            self.push_to_each(item, wakes);
+            self.push_to_each(parcel, wakes);
         }
         counters.accepted.add(1);
         Offered::Taken
     }
 
-    fn push_to_each(&mut self, item: T, wakes: &mut Wakes) {
-        let mut item = Some(item);
-        let mut left = self.groups.iter().filter(|group| group.active).count();
-        for group in self.groups.iter_mut().filter(|group| group.active) {
-            left -= 1;
-            let copy = if left == 0 { item.take() } else { item.clone() };
-            if let Some(copy) = copy {
-                group.push(copy);
-                wakes.add(group.next_idle());
-            }
+    fn push_to_each(&mut self, parcel: Parcel<T>, wakes: &mut Wakes) {
+        let mut groups = self.groups.iter_mut().filter(|group| group.active);
+        let last = groups.next_back();
+        for group in groups {
+            let mut copy = self.pool.pop().unwrap_or_default();
+            copy.clone_from(&parcel);
+            group.push(copy);
+            wakes.add(group.next_idle());
         }
+        if let Some(group) = last {
+            group.push(parcel);
+            wakes.add(group.next_idle());
+        }
+    }
+
+    /// Takes an empty box back. Returns one that the pool has no need of.
+    #[inline]
+    pub(super) fn recycle(&mut self, parcel: Parcel<T>) -> Option<Parcel<T>> {
+        if self.pool.len() < self.capacity {
+            self.pool.push(parcel);
+            return None;
+        }
+        Some(parcel)
     }
 
     /// Makes a publisher wait for room under `ticket`.
@@ -295,11 +306,12 @@ impl<T: Clone> State<T> {
     }
 
     /// The end: returns what is left to drop, and how many messages were never processed.
-    pub(super) fn shut(&mut self, wakes: &mut Wakes) -> (Vec<T>, usize) {
+    pub(super) fn shut(&mut self, wakes: &mut Wakes) -> (Vec<Parcel<T>>, usize) {
         self.phase = Phase::Closed;
         self.wake_all(wakes);
         let unprocessed = self.backlog();
-        (self.groups.iter_mut().flat_map(Group::clear).collect(), unprocessed)
+        let left = self.groups.iter_mut().flat_map(Group::clear);
+        (left.chain(std::mem::take(&mut self.pool)).collect(), unprocessed)
     }
 
     pub(super) fn wake_all_publishers(&mut self, wakes: &mut Wakes) {

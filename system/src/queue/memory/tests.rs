@@ -36,7 +36,7 @@ fn capacity_counts_what_is_delivered_and_not_acknowledged() {
     assert_eq!(send(&sender, 3), Err(PublishError::Full));
     drop(second);
     assert_eq!(send(&sender, 3), Err(PublishError::Full));
-    assert_eq!(first.accept(), 1);
+    assert_eq!(first.accept_into(), 1);
     send(&sender, 3).unwrap();
     let counted = queue.shared.statistics();
     assert_eq!((counted.accepted, counted.refused), (3, 2));
@@ -54,7 +54,7 @@ fn what_comes_back_is_delivered_first_and_oldest_first() {
     let order: Vec<_> = (0..4)
         .map(|_| {
             let delivery = take(&mut receiver);
-            (delivery.attempts(), delivery.accept())
+            (delivery.attempts(), delivery.accept_into())
         })
         .collect();
     assert_eq!(order, [(2, 1), (2, 2), (2, 3), (1, 4)]);
@@ -71,7 +71,7 @@ async fn a_delayed_message_comes_after_its_delay_to_whoever_waits() {
     let delivery = take(&mut receiver);
     let start = Instant::now();
     // `other` waits before there is anything to watch the clock for, and `receiver` gives up its watch.
-    let waiting = tokio::spawn(async move { other.receive().await.map(MemoryDelivery::accept) });
+    let waiting = tokio::spawn(async move { other.receive().await.map(MemoryDelivery::accept_into) });
     tokio::task::yield_now().await;
     assert!(delivery.give_back(Duration::from_secs(3)));
     assert!(tokio::time::timeout(Duration::from_secs(1), receiver.receive()).await.is_err());
@@ -90,8 +90,8 @@ async fn prefetch_bounds_what_one_subscriber_holds() {
     let first = receiver.receive().await.unwrap();
     let mut second = Box::pin(receiver.receive());
     assert!(poll!(second.as_mut()).is_pending());
-    first.accept();
-    assert_eq!(second.await.unwrap().accept(), 2);
+    first.accept_into();
+    assert_eq!(second.await.unwrap().accept_into(), 2);
     assert!(queue.receiver(&options("g", 0, Acknowledge::Explicit)).is_err());
 }
 
@@ -104,10 +104,10 @@ async fn a_publisher_that_waits_gets_the_room_of_an_acknowledged_message() {
     let mut waiting = Box::pin(sender.send(3));
     assert!(poll!(cancelled.as_mut()).is_pending() && poll!(waiting.as_mut()).is_pending());
     // The room goes to the first in line, which is dropped before it could use it.
-    take(&mut receiver).accept();
+    take(&mut receiver).accept_into();
     drop(cancelled);
     waiting.await.unwrap();
-    assert_eq!(take(&mut receiver).accept(), 3);
+    assert_eq!(take(&mut receiver).accept_into(), 3);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_dropped_receive_passes_its_wake_up_on() {
         (queue.receiver(&explicit("g")).unwrap(), queue.receiver(&explicit("g")).unwrap());
     let mut cancelled = Box::pin(one.receive());
     assert!(poll!(cancelled.as_mut()).is_pending());
-    let waiting = tokio::spawn(async move { two.receive().await.map(MemoryDelivery::accept) });
+    let waiting = tokio::spawn(async move { two.receive().await.map(MemoryDelivery::accept_into) });
     tokio::task::yield_now().await;
     send(&sender, 7).unwrap();
     drop(cancelled);
@@ -133,13 +133,13 @@ fn a_late_group_gets_what_is_published_from_then_on_and_can_be_forgotten() {
     let mut first = queue.receiver(&explicit("first")).unwrap();
     let mut late = queue.receiver(&explicit("late")).unwrap();
     send(&sender, 2).unwrap();
-    assert_eq!(take(&mut first).accept(), 1);
-    assert_eq!(take(&mut first).accept(), 2);
-    assert_eq!(take(&mut late).accept(), 2);
+    assert_eq!(take(&mut first).accept_into(), 1);
+    assert_eq!(take(&mut first).accept_into(), 2);
+    assert_eq!(take(&mut late).accept_into(), 2);
     send(&sender, 3).unwrap();
     send(&sender, 4).unwrap();
-    take(&mut first).accept();
-    take(&mut first).accept();
+    take(&mut first).accept_into();
+    take(&mut first).accept_into();
     assert_eq!(send(&sender, 5), Err(PublishError::Full), "the late group has its backlog");
     assert!(!queue.forget_group("late"), "it has a subscriber");
     drop(late);
@@ -150,7 +150,7 @@ fn a_late_group_gets_what_is_published_from_then_on_and_can_be_forgotten() {
     let mut again = queue.receiver(&explicit("late")).unwrap();
     assert!(again.try_receive().unwrap().is_none());
     send(&sender, 6).unwrap();
-    assert_eq!(take(&mut again).accept(), 6);
+    assert_eq!(take(&mut again).accept_into(), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +168,7 @@ async fn close_waits_for_consumers_and_delivers_what_is_left() {
     assert!(queue.sender().is_err() && queue.receiver(&explicit("g")).is_err());
     drop(held);
     for expected in 1..=3 {
-        assert_eq!(receiver.receive().await.unwrap().accept(), expected);
+        assert_eq!(receiver.receive().await.unwrap().accept_into(), expected);
     }
     assert_eq!(receiver.receive().await.unwrap_err(), SubscribeError::Closed);
     assert_eq!(closing.await.unwrap(), Ok(()));
@@ -251,7 +251,7 @@ async fn many_producers_and_consumers_lose_nothing() {
                 match turn % 10 {
                     0 => drop(delivery),
                     1 => drop(delivery.give_back(Duration::ZERO)),
-                    _ => sum += u64::from(delivery.accept()),
+                    _ => sum += u64::from(delivery.accept_into()),
                 }
             }
             sum
