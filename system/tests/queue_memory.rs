@@ -74,23 +74,23 @@ async fn a_waiting_queue_conforms_on_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_composite_of_two_conforms_when_all_are_needed() {
     let composites = Composites { children: 2, strategy: Strategy::FailFast, full: FullPolicy::Reject };
-    conformance::run_all(&composites).await.assert_passed();
+    Box::pin(conformance::run_all(&composites)).await.assert_passed();
 }
 
 #[tokio::test]
 async fn a_composite_of_two_conforms_when_one_is_enough() {
     let composites = Composites { children: 2, strategy: Strategy::BestEffort, full: FullPolicy::Wait };
-    conformance::run_all(&composites).await.assert_passed();
+    Box::pin(conformance::run_all(&composites)).await.assert_passed();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_composite_of_three_conforms_when_most_are_needed() {
     let composites = Composites { children: 3, strategy: Strategy::Quorum, full: FullPolicy::Reject };
-    conformance::run_all(&composites).await.assert_passed();
+    Box::pin(conformance::run_all(&composites)).await.assert_passed();
 }
 
 #[tokio::test]
 async fn a_composite_of_four_conforms() {
     let composites = Composites { children: 4, strategy: Strategy::FailFast, full: FullPolicy::Wait };
-    conformance::run_all(&composites).await.assert_passed();
+    Box::pin(conformance::run_all(&composites)).await.assert_passed();
 }
