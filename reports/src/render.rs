@@ -1,7 +1,7 @@
 //! The report: one HTML file that needs neither network nor script, drawn from the record and the histograms alone.
 //!
 //! [`html`] draws a run, [`html_pair`] two of them side by side, [`write_all`] everything that belongs into a run's
-//! folder. Charts are drawn by plotters on a canvas of our own ([`canvas`]), words by a template that escapes
+//! folder. Charts are drawn by plotters on a canvas of our own (`canvas`), words by a template that escapes
 //! whatever a record may contain.
 
 use std::path::PathBuf;
