@@ -63,6 +63,8 @@ pub(crate) struct LiarPublisher {
     told: Arc<AtomicU64>,
     seen: Arc<AtomicU64>,
     held: Arc<Mutex<VecDeque<Message>>>,
+    /// Accepted and not yet answered.
+    open: Arc<AtomicU64>,
     answers: Option<std::sync::mpsc::Sender<Token>>,
 }
 
@@ -84,8 +86,11 @@ impl Queue for Liar {
     }
 
     async fn publisher(&self, completions: Arc<dyn Completions>) -> Result<LiarPublisher, QueueError> {
+        let open = Arc::new(AtomicU64::new(0));
         let answers = match self.lie {
-            Lie::Stall { period, length } => Some(stalling(period, length, Arc::clone(&completions))),
+            Lie::Stall { period, length } => {
+                Some(stalling(period, length, Arc::clone(&open), Arc::clone(&completions)))
+            }
             _ => None,
         };
         Ok(LiarPublisher {
@@ -94,6 +99,7 @@ impl Queue for Liar {
             told: Arc::clone(&self.told),
             seen: Arc::default(),
             held: Arc::default(),
+            open,
             answers,
         })
     }
@@ -127,6 +133,7 @@ impl Queue for Liar {
 fn stalling(
     period: Duration,
     length: Duration,
+    open: Arc<AtomicU64>,
     completions: Arc<dyn Completions>,
 ) -> std::sync::mpsc::Sender<Token> {
     let (sender, receiver) = std::sync::mpsc::channel::<Token>();
@@ -142,6 +149,7 @@ fn stalling(
                 clock::sleep_until(now - within + length, clock::Pacing::Sleep, || false);
             }
             completions.complete(token, Outcome::Acknowledged);
+            open.fetch_sub(1, Ordering::SeqCst);
         }
     });
     sender
@@ -213,6 +221,7 @@ impl Publisher for LiarPublisher {
             }
             Lie::Stall { .. } => {
                 self.forward(message).await?;
+                self.open.fetch_add(1, Ordering::SeqCst);
                 let answers = self.answers.as_ref().expect("a stalling liar answers through its thread");
                 return match answers.send(token) {
                     Ok(()) => Ok(Submitted::Pending),
@@ -232,8 +241,14 @@ impl Publisher for LiarPublisher {
         Ok(taken)
     }
 
-    async fn flush(&self, _deadline: Duration) -> usize {
-        0
+    async fn flush(&self, deadline: Duration) -> usize {
+        let answered = async {
+            while self.open.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let _ = tokio::time::timeout(deadline, answered).await;
+        usize::try_from(self.open.load(Ordering::SeqCst)).unwrap_or(usize::MAX)
     }
 }
 
