@@ -26,6 +26,9 @@ struct Entry {
     server: Result<containers::Running, String>,
 }
 
+/// How long a server at a given address may take to answer.
+const EXTERNAL_LIMIT: Duration = Duration::from_secs(10);
+
 impl Servers {
     pub(super) fn new(via: containers::Via, run_label: &str, folder: &Path) -> Self {
         Self { via, run_label: run_label.to_owned(), logs: folder.join("logs"), running: Vec::new() }
@@ -62,7 +65,10 @@ impl Servers {
         stop: &CancellationToken,
     ) -> Result<containers::Running, String> {
         let step = ui.step(&format!("starting {}", backend.name()));
+        let given = containers::StartOptions::from_env(backend);
         let options = containers::StartOptions {
+            // A server that somebody else runs is there or is not; ours has to start first.
+            time_limit: if given.external.is_some() { EXTERNAL_LIMIT } else { given.time_limit },
             via: self.via,
             durability: if flushed { Durability::PowerLoss } else { Durability::ProcessCrash },
             run_label: self.run_label.clone(),
@@ -73,7 +79,7 @@ impl Servers {
                 backend.name().to_owned()
             }),
             progress: step.progress(),
-            ..containers::StartOptions::from_env(backend)
+            ..given
         };
         let started = tokio::select! {
             started = containers::start(backend, options) => started.map_err(|e| e.to_string()),
