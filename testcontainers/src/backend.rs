@@ -14,17 +14,22 @@ pub enum Backend {
     Nats,
     /// Apache Kafka in KRaft mode, one node that is broker and controller.
     Kafka,
+    /// etcd: one member, or several with [`start_cluster`](crate::start_cluster).
+    Etcd,
 }
 
 impl Backend {
+    /// The queues, in the order in which they are listed to a user.
+    pub const QUEUES: [Self; 2] = [Self::Nats, Self::Kafka];
     /// Every backend, in the order in which they are listed to a user.
-    pub const ALL: [Self; 2] = [Self::Nats, Self::Kafka];
+    pub const ALL: [Self; 3] = [Self::Nats, Self::Kafka, Self::Etcd];
 
     /// The word for it in flags, records and file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nats => "nats",
             Self::Kafka => "kafka",
+            Self::Etcd => "etcd",
         }
     }
 }
@@ -42,7 +47,8 @@ impl FromStr for Backend {
         match word {
             "nats" => Ok(Self::Nats),
             "kafka" => Ok(Self::Kafka),
-            _ => Err(UnknownWord { word: word.to_owned(), expected: "nats or kafka" }),
+            "etcd" => Ok(Self::Etcd),
+            _ => Err(UnknownWord { word: word.to_owned(), expected: "nats, kafka or etcd" }),
         }
     }
 }
@@ -132,6 +138,9 @@ mod tests {
         for via in [Via::Auto, Via::Docker, Via::Native] {
             assert_eq!(via.to_string().parse(), Ok(via));
         }
-        assert_eq!("nat".parse::<Backend>().unwrap_err().to_string(), "`nat` is not one of nats or kafka");
+        assert_eq!(
+            "nat".parse::<Backend>().unwrap_err().to_string(),
+            "`nat` is not one of nats, kafka or etcd"
+        );
     }
 }

@@ -27,7 +27,7 @@ impl External {
     /// `NATS_URL` with `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`, `NATS_CREDS`, `NATS_CA`, `NATS_CERT`,
     /// `NATS_KEY`; or `KAFKA_BROKERS` with `KAFKA_SECURITY_PROTOCOL`, `KAFKA_SASL_MECHANISM`,
     /// `KAFKA_SASL_USERNAME`, `KAFKA_SASL_PASSWORD`, `KAFKA_SSL_CA`, `KAFKA_SSL_CERT`, `KAFKA_SSL_KEY`.
-    /// None where the address is not set.
+    /// etcd: `ETCDCTL_ENDPOINTS`. None where the address is not set.
     pub fn from_env(backend: Backend) -> Option<Self> {
         Self::from_lookup(backend, |name| env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -61,6 +61,7 @@ impl External {
                     ..Credentials::default()
                 },
             },
+            Backend::Etcd => Self::at(lookup("ETCDCTL_ENDPOINTS")?),
             Backend::Kafka => Self {
                 address: lookup("KAFKA_BROKERS")?,
                 credentials: Credentials {

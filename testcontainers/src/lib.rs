@@ -27,6 +27,7 @@
 //! the configurations, then `native.rs`, `docker.rs` and `external.rs` for the three ways.
 
 mod backend;
+mod cluster;
 mod docker;
 mod error;
 mod external;
@@ -44,6 +45,7 @@ mod survey;
 mod workspace;
 
 pub use backend::{Backend, Provisioner, UnknownWord, Via};
+pub use cluster::{Cluster, start_cluster};
 pub use error::{FaultError, LogTail, StartError};
 pub use external::{Credentials, External};
 pub use options::{ContainerNetwork, Progress, StartOptions};

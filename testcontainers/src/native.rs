@@ -10,4 +10,4 @@ mod program;
 mod server;
 
 pub(crate) use program::Program;
-pub(crate) use server::NativeServer;
+pub(crate) use server::{Membership, NativeServer};

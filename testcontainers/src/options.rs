@@ -78,11 +78,11 @@ impl StartOptions {
     pub fn from_env(backend: Backend) -> Self {
         Self {
             external: External::from_env(backend),
-            image: env::var(match backend {
-                Backend::Nats => "QUEUEBENCH_NATS_IMAGE",
-                Backend::Kafka => "QUEUEBENCH_KAFKA_IMAGE",
-            })
-            .ok()
+            image: match backend {
+                Backend::Nats => env::var("QUEUEBENCH_NATS_IMAGE").ok(),
+                Backend::Kafka => env::var("QUEUEBENCH_KAFKA_IMAGE").ok(),
+                Backend::Etcd => None,
+            }
             .filter(|image| !image.is_empty()),
             ..Self::default()
         }

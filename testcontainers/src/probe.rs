@@ -4,6 +4,7 @@
 //! change between versions. The probe also tells our server from a stranger on the same port: it compares
 //! the name (NATS) or cluster id (Kafka) that the server states with the one it was given.
 
+mod etcd;
 mod kafka;
 mod nats;
 
@@ -43,5 +44,6 @@ pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<
     match target.backend {
         Backend::Nats => nats::until_ready(target, limit).await,
         Backend::Kafka => kafka::until_ready(target, limit).await,
+        Backend::Etcd => etcd::until_ready(target, limit).await,
     }
 }

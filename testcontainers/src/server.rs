@@ -4,6 +4,7 @@
 //! paths and addresses only. Everything that decides durability and limits is written down here and quoted
 //! in the run's record through [`Facts`](crate::Facts).
 
+pub(crate) mod etcd;
 pub(crate) mod kafka;
 pub(crate) mod nats;
 
@@ -18,12 +19,14 @@ pub(crate) struct Layout {
     pub(crate) bind: &'static str,
     /// Where clients connect on 127.0.0.1.
     pub(crate) port: u16,
-    /// NATS: monitoring; Kafka: controller. Bound to loopback.
+    /// NATS: monitoring; Kafka: controller; etcd: the other members.
     pub(crate) side_port: u16,
     /// As the server sees it.
     pub(crate) data_dir: String,
     /// What an acknowledgement has to survive.
     pub(crate) durability: Durability,
+    /// etcd: every member of the cluster with its side port, this one included.
+    pub(crate) members: Vec<(String, u16)>,
 }
 
 impl Layout {

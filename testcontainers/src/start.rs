@@ -15,7 +15,7 @@ use crate::probe::{self, NotReady, Target};
 use crate::running::{Facts, Running};
 
 /// How often a port that was taken between its choice and its use is replaced.
-const PORT_ATTEMPTS: usize = 3;
+pub(crate) const PORT_ATTEMPTS: usize = 3;
 
 /// Starts `backend` and waits until it is ready.
 ///
@@ -34,7 +34,7 @@ pub async fn start(backend: Backend, options: StartOptions) -> Result<Running, S
     match options.via {
         Via::Docker => docker(backend, &options).await,
         Via::Native => {
-            say_swept(sweep_records(&options.cache_dir).await, &options);
+            sweep_for(&options).await;
             native(backend, &options).await
         }
         Via::Auto => {
@@ -95,7 +95,7 @@ async fn docker(backend: Backend, options: &StartOptions) -> Result<Running, Sta
         say_swept(docker::sweep(engine).await, options);
     }
     // After the containers, which would still write into the directories that the records name.
-    say_swept(sweep_records(&options.cache_dir).await, options);
+    sweep_for(options).await;
     let engine = engine?;
     on_free_ports(backend, options, async |ports| {
         let (server, facts) = DockerServer::start(&engine, backend, options, ports).await?;
@@ -107,7 +107,7 @@ async fn docker(backend: Backend, options: &StartOptions) -> Result<Running, Sta
 async fn native(backend: Backend, options: &StartOptions) -> Result<Running, StartError> {
     let program = Program::obtain(backend, options).await?;
     on_free_ports(backend, options, async |ports| {
-        let (server, facts) = NativeServer::start(backend, &program, options, ports).await?;
+        let (server, facts) = NativeServer::start(backend, &program, options, ports, None).await?;
         Ok(Running::native(backend, server, facts))
     })
     .await
@@ -148,6 +148,11 @@ pub async fn sweep(cache_dir: &Path) -> Vec<String> {
     };
     swept.extend(sweep_records(cache_dir).await);
     swept
+}
+
+/// Before a start: what killed runs left in this cache.
+pub(crate) async fn sweep_for(options: &StartOptions) {
+    say_swept(sweep_records(&options.cache_dir).await, options);
 }
 
 async fn sweep_records(cache_dir: &Path) -> Vec<String> {

@@ -9,7 +9,7 @@ use crate::docker::{Choice, Engine, choose};
 use crate::external::External;
 use crate::native::Program;
 use crate::options::StartOptions;
-use crate::server::{kafka, nats};
+use crate::server::{etcd, kafka, nats};
 use crate::start::connect;
 
 /// How long an external server may take to answer.
@@ -73,6 +73,7 @@ async fn external(backend: Backend, options: &StartOptions) -> Availability {
         let variable = match backend {
             Backend::Nats => "NATS_URL",
             Backend::Kafka => "KAFKA_BROKERS",
+            Backend::Etcd => "ETCDCTL_ENDPOINTS",
         };
         return Availability::Closed { reason: format!("no address was given ({variable} is not set)") };
     };
@@ -111,6 +112,7 @@ async fn native(backend: Backend, options: &StartOptions) -> Availability {
                 let version = match backend {
                     Backend::Nats => nats::VERSION,
                     Backend::Kafka => kafka::VERSION,
+                    Backend::Etcd => etcd::VERSION,
                 };
                 Availability::Obtainable {
                     version: Some(version.to_owned()),

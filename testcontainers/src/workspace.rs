@@ -13,7 +13,7 @@ use crate::error::{LogTail, StartError};
 use crate::log;
 use crate::options::StartOptions;
 use crate::orphans::Record;
-use crate::server::{Layout, kafka, nats};
+use crate::server::{Layout, etcd, kafka, nats};
 
 /// How long a server's statement of its version may come after its being ready.
 const VERSION_LIMIT: Duration = Duration::from_secs(5);
@@ -80,6 +80,7 @@ impl Workspace {
     pub(crate) fn configure(&self, layout: &Layout) -> Result<Vec<(String, String)>, StartError> {
         let files = match self.backend {
             Backend::Nats => vec![(nats::CONFIG_FILE, nats::config(layout))],
+            Backend::Etcd => vec![(etcd::CONFIG_FILE, etcd::config(layout))],
             Backend::Kafka => vec![
                 (kafka::CONFIG_FILE, kafka::config(layout)),
                 (kafka::LOG_CONFIG_FILE, kafka::log_config().to_owned()),
@@ -148,7 +149,7 @@ fn absolute(path: &Path) -> Result<PathBuf, StartError> {
 /// A Kafka data directory that was formatted before keeps its cluster id.
 fn identity(backend: Backend, id: u128, data_dir: &Path) -> String {
     match backend {
-        Backend::Nats => format!("queuebench-{id:032x}"),
+        Backend::Nats | Backend::Etcd => format!("queuebench-{id:032x}"),
         Backend::Kafka => formatted_as(data_dir).unwrap_or_else(|| kafka::cluster_id(id)),
     }
 }

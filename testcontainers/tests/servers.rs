@@ -8,6 +8,8 @@
 
 #[path = "servers/building.rs"]
 mod building;
+#[path = "servers/cluster.rs"]
+mod cluster;
 #[path = "servers/common.rs"]
 mod common;
 #[path = "servers/death.rs"]

@@ -37,6 +37,10 @@ pub(crate) async fn choose(
     let (official, local) = match backend {
         Backend::Nats => (nats::IMAGE, nats::LOCAL_IMAGE),
         Backend::Kafka => (kafka::IMAGE, kafka::LOCAL_IMAGE),
+        Backend::Etcd => {
+            let reason = "etcd is started natively only".to_owned();
+            return Err(StartError::Image { image: "etcd".to_owned(), reason });
+        }
     };
     let wanted = options.image.as_deref();
     for image in wanted.map_or_else(|| vec![official, local], |image| vec![image]) {

@@ -75,6 +75,7 @@ impl DockerServer {
             side_port: ports.1.number(),
             data_dir: container::DATA_DIR.to_owned(),
             durability: options.durability,
+            members: Vec::new(),
         };
         let configuration = workspace.configure(&layout)?;
         let started = Instant::now();

@@ -14,7 +14,7 @@ use super::program::{Invocation, on_path};
 use crate::error::StartError;
 use crate::log;
 use crate::options::StartOptions;
-use crate::server::{kafka, nats};
+use crate::server::{etcd, kafka, nats};
 
 /// Prefix of a build's temporary directory.
 const UNFINISHED: &str = ".build-";
@@ -26,14 +26,19 @@ pub(crate) fn nats_path(cache: &Path) -> PathBuf {
     cache.join(format!("nats-server-{}", nats::VERSION))
 }
 
+/// Where the cache keeps etcd.
+pub(crate) fn etcd_path(cache: &Path) -> PathBuf {
+    cache.join(format!("etcd-{}", etcd::VERSION))
+}
+
 /// Where the cache keeps Kafka's jars.
 pub(crate) fn kafka_path(cache: &Path) -> PathBuf {
     cache.join(format!("kafka-{}", kafka::VERSION))
 }
 
-/// What builds nats-server.
-pub(crate) fn go(options: &StartOptions) -> Result<PathBuf, StartError> {
-    tool("nats-server", "go", options, "install Go 1.25 or newer, or nats-server itself, or use docker")
+/// What builds nats-server and etcd.
+pub(crate) fn go(program: &'static str, options: &StartOptions) -> Result<PathBuf, StartError> {
+    tool(program, "go", options, "install Go 1.25 or newer, or the server itself, or use docker")
 }
 
 /// What fetches Kafka's jars.
@@ -43,7 +48,7 @@ pub(crate) fn maven(options: &StartOptions) -> Result<PathBuf, StartError> {
 
 /// nats-server by `go install`.
 pub(crate) async fn nats(options: &StartOptions) -> Result<PathBuf, StartError> {
-    let go = go(options)?;
+    let go = go("nats-server", options)?;
     let target = nats_path(&options.cache_dir);
     let step = format!("building nats-server {} with go, once", nats::VERSION);
     build_once(options, &step, &target, "nats-server", |directory| {
@@ -61,6 +66,29 @@ pub(crate) async fn nats(options: &StartOptions) -> Result<PathBuf, StartError> 
                 ("GOOS".to_owned(), String::new()),
                 ("GOARCH".to_owned(), String::new()),
             ],
+            directory: Some(directory.to_owned()),
+        })
+    })
+    .await
+}
+
+/// etcd by `go build` in a module of its own.
+pub(crate) async fn etcd(options: &StartOptions) -> Result<PathBuf, StartError> {
+    let go = go("etcd", options)?;
+    let target = etcd_path(&options.cache_dir);
+    let step = format!("building etcd {} with go, once", etcd::VERSION);
+    build_once(options, &step, &target, "etcd", |directory| {
+        let module = directory.join("go.mod");
+        let text = format!("module queuebench/etcd\n\nrequire {} v{}\n", etcd::GO_PACKAGE, etcd::VERSION);
+        fs::write(&module, text).map_err(StartError::io(format!("write {}", module.display())))?;
+        Ok(Invocation {
+            program: go,
+            args: ["build", "-mod=mod", "-trimpath", "-o", "etcd", etcd::GO_PACKAGE]
+                .map(str::to_owned)
+                .to_vec(),
+            env: [("CGO_ENABLED", "0"), ("GOOS", ""), ("GOARCH", "")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
             directory: Some(directory.to_owned()),
         })
     })

@@ -13,7 +13,7 @@ use super::build;
 use crate::backend::Backend;
 use crate::error::StartError;
 use crate::options::StartOptions;
-use crate::server::{kafka, nats};
+use crate::server::{etcd, kafka, nats};
 
 /// How long a program may take to state its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub(crate) enum Program {
     Nats(PathBuf),
     /// `java` and the directory of Kafka's jars.
     Kafka { java: PathBuf, jars: PathBuf },
+    /// An executable.
+    Etcd(PathBuf),
 }
 
 impl Program {
@@ -51,6 +53,7 @@ impl Program {
         }
         match backend {
             Backend::Nats => Ok(Self::Nats(build::nats(options).await?)),
+            Backend::Etcd => Ok(Self::Etcd(build::etcd(options).await?)),
             Backend::Kafka => {
                 let java = java(options)?;
                 Ok(Self::Kafka { java, jars: build::kafka(options).await? })
@@ -66,12 +69,21 @@ impl Program {
         match backend {
             Backend::Nats => {
                 if let Some(program) = on_path("nats-server")
-                    && is_recent(&program).await
+                    && is_recent(&program, nats::OLDEST).await
                 {
                     return Ok(Some(Self::Nats(program)));
                 }
                 let cached = build::nats_path(&options.cache_dir);
                 Ok(is_executable(&cached).then_some(Self::Nats(cached)))
+            }
+            Backend::Etcd => {
+                if let Some(program) = on_path("etcd")
+                    && is_recent(&program, etcd::OLDEST).await
+                {
+                    return Ok(Some(Self::Etcd(program)));
+                }
+                let cached = build::etcd_path(&options.cache_dir);
+                Ok(is_executable(&cached).then_some(Self::Etcd(cached)))
             }
             Backend::Kafka => {
                 let cached = build::kafka_path(&options.cache_dir);
@@ -86,7 +98,8 @@ impl Program {
     /// The tool that would build it into the cache.
     pub(crate) fn toolchain(backend: Backend, options: &StartOptions) -> Result<PathBuf, StartError> {
         match backend {
-            Backend::Nats => build::go(options),
+            Backend::Nats => build::go("nats-server", options),
+            Backend::Etcd => build::go("etcd", options),
             Backend::Kafka => java(options).and_then(|_| build::maven(options)),
         }
     }
@@ -98,7 +111,8 @@ impl Program {
         };
         match backend {
             Backend::Nats if is_executable(program) => Ok(Self::Nats(program.to_owned())),
-            Backend::Nats => Err(wrong("an executable file")),
+            Backend::Etcd if is_executable(program) => Ok(Self::Etcd(program.to_owned())),
+            Backend::Nats | Backend::Etcd => Err(wrong("an executable file")),
             Backend::Kafka if program.is_dir() => {
                 Ok(Self::Kafka { java: java(options)?, jars: program.to_owned() })
             }
@@ -109,9 +123,9 @@ impl Program {
     /// Its version, as far as it can be told without starting a server.
     pub(crate) async fn version(&self) -> Option<String> {
         match self {
-            Self::Nats(program) => {
+            Self::Nats(program) | Self::Etcd(program) => {
                 let text = stated_version(program).await?;
-                Some(text.trim().rsplit_once(['v', ' '])?.1.to_owned())
+                Some(text.lines().next()?.trim().rsplit_once(['v', ' '])?.1.to_owned())
             }
             Self::Kafka { jars, .. } => std::fs::read_dir(jars).ok()?.flatten().find_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
@@ -123,7 +137,7 @@ impl Program {
     /// Where it is, for a listing.
     pub(crate) fn location(&self) -> &Path {
         match self {
-            Self::Nats(path) => path,
+            Self::Nats(path) | Self::Etcd(path) => path,
             Self::Kafka { jars, .. } => jars,
         }
     }
@@ -131,7 +145,7 @@ impl Program {
     /// What has to run once before the first start in an empty data directory.
     pub(crate) fn prepare(&self, config_dir: &Path, identity: &str) -> Option<Invocation> {
         match self {
-            Self::Nats(_) => None,
+            Self::Nats(_) | Self::Etcd(_) => None,
             Self::Kafka { .. } => {
                 let config = config_dir.join(kafka::CONFIG_FILE).display().to_string();
                 let mut invocation = self.java_call(config_dir, &["-XX:TieredStopAtLevel=1"]);
@@ -158,6 +172,14 @@ impl Program {
             Self::Nats(program) => Invocation {
                 program: program.clone(),
                 args: vec!["-c".to_owned(), config_dir.join(nats::CONFIG_FILE).display().to_string()],
+                ..Invocation::default()
+            },
+            Self::Etcd(program) => Invocation {
+                program: program.clone(),
+                args: vec![
+                    "--config-file".to_owned(),
+                    config_dir.join(etcd::CONFIG_FILE).display().to_string(),
+                ],
                 ..Invocation::default()
             },
             Self::Kafka { .. } => {
@@ -198,25 +220,25 @@ fn java(options: &StartOptions) -> Result<PathBuf, StartError> {
         })
 }
 
-/// Whether this nats-server knows what the queues ask of it. Distributions ship some that do not.
-async fn is_recent(nats_server: &Path) -> bool {
-    let version = stated_version(nats_server).await.and_then(|text| nats_version(&text));
-    let recent = version.is_some_and(|version| version >= nats::OLDEST);
+/// Whether this server knows what is asked of it. Distributions ship some that do not.
+async fn is_recent(program: &Path, oldest: (u32, u32)) -> bool {
+    let version = stated_version(program).await.and_then(|text| release(&text));
+    let recent = version.is_some_and(|version| version >= oldest);
     if !recent {
-        tracing::warn!(program = %nats_server.display(), ?version, "too old and not used");
+        tracing::warn!(program = %program.display(), ?version, "too old and not used");
     }
     recent
 }
 
-async fn stated_version(nats_server: &Path) -> Option<String> {
-    let output = Command::new(nats_server).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+async fn stated_version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(VERSION_LIMIT, output).await.ok()?.ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Major and minor version in `nats-server: v2.15.2`.
-fn nats_version(text: &str) -> Option<(u32, u32)> {
-    let (_, version) = text.trim().rsplit_once(['v', ' '])?;
+/// Major and minor version in `nats-server: v2.15.2` or `etcd Version: 3.4.23`, the first line.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let (_, version) = text.lines().next()?.trim().rsplit_once(['v', ' '])?;
     let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -245,9 +267,10 @@ mod tests {
 
     #[test]
     fn a_server_states_its_version() {
-        assert_eq!(nats_version("nats-server: v2.15.2\n"), Some((2, 15)));
-        assert_eq!(nats_version("nats-server: v2.9.10"), Some((2, 9)));
+        assert_eq!(release("nats-server: v2.15.2\n"), Some((2, 15)));
+        assert_eq!(release("nats-server: v2.9.10"), Some((2, 9)));
+        assert_eq!(release("etcd Version: 3.4.23\nGit SHA: x\n"), Some((3, 4)));
         assert!((2, 9) < nats::OLDEST);
-        assert_eq!(nats_version("something else"), None);
+        assert_eq!(release("something else"), None);
     }
 }

@@ -48,6 +48,14 @@ struct State {
     workspace: Option<Workspace>,
 }
 
+/// Who a member of a cluster is, and who the others are: known before any of them runs.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) identity: String,
+    /// Every member's name and peer port.
+    pub(crate) members: Vec<(String, u16)>,
+}
+
 impl NativeServer {
     /// Starts `program` on these ports and waits until it is ready.
     pub(crate) async fn start(
@@ -55,15 +63,21 @@ impl NativeServer {
         program: &Program,
         options: &StartOptions,
         ports: (Port, Port),
+        membership: Option<Membership>,
     ) -> Result<(Self, Facts), StartError> {
         let workspace = Workspace::new(backend, Provisioner::Native, options)?;
-        let layout = Layout {
+        let Membership { identity, members } = membership.unwrap_or_else(|| Membership {
             identity: workspace.identity.clone(),
+            members: vec![(workspace.identity.clone(), ports.1.number())],
+        });
+        let layout = Layout {
+            identity,
             bind: "127.0.0.1",
             port: ports.0.number(),
             side_port: ports.1.number(),
             data_dir: workspace.data_dir.display().to_string(),
             durability: options.durability,
+            members,
         };
         let configuration = workspace.configure(&layout)?;
         let started = Instant::now();

@@ -52,7 +52,7 @@ fn ask(
     let deadline = Instant::now() + limit;
     let consumer: BaseConsumer =
         config.create().map_err(|error: KafkaError| NotReady::Never(error.to_string()))?;
-    let mut last = "no attempt was made".to_owned();
+    let mut last = "no answer".to_owned();
     while !cancelled.load(Ordering::Relaxed) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

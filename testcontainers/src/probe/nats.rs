@@ -15,7 +15,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 
 pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<Ready, NotReady> {
     let deadline = Instant::now() + limit;
-    let mut last = "no attempt was made".to_owned();
+    let mut last = "no answer".to_owned();
     loop {
         let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
         else {
@@ -25,7 +25,9 @@ pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<
             Ok(Ok(ready)) => return Ok(ready),
             Ok(Err(NotReady::Never(reason))) => return Err(NotReady::Never(reason)),
             Ok(Err(NotReady::Yet(reason))) => last = reason,
-            Err(_) => last = format!("no answer within {:.1?}", left.min(ATTEMPT)),
+            // An attempt that the deadline cut short has less to say than the one before it.
+            Err(_) if left >= ATTEMPT => last = format!("no answer within {ATTEMPT:?}"),
+            Err(_) => {}
         }
         sleep(INTERVAL).await;
     }

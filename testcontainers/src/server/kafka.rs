@@ -104,6 +104,7 @@ mod tests {
             side_port: 9093,
             data_dir: "/data".to_owned(),
             durability,
+            members: Vec::new(),
         }
     }
 

@@ -53,6 +53,7 @@ mod tests {
             side_port: 8222,
             data_dir: "/a b/data".to_owned(),
             durability: Durability::ProcessCrash,
+            members: Vec::new(),
         };
         assert!(!config(&layout).contains("sync_interval"));
         assert!(config(&layout).contains("store_dir: \"/a b/data\""));

@@ -35,7 +35,7 @@ pub(crate) async fn open(backend: Backend, options: StartOptions) -> Option<Runn
 
 pub(crate) fn options(via: Via) -> StartOptions {
     // A busy machine starts several servers at once.
-    StartOptions { via, time_limit: Duration::from_secs(120), ..StartOptions::default() }
+    StartOptions { via, time_limit: Duration::from_secs(240), ..StartOptions::default() }
 }
 
 pub(crate) async fn nats(address: &str) -> jetstream::Context {
