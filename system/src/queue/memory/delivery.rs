@@ -76,13 +76,20 @@ impl<T: Clone> MemoryDelivery<T> {
         // The item is dropped here, not under the lock.
         *taken.parcel = None;
         let place = self.link.place;
-        let spare = self.link.shared.step(|state, counters, wakes| {
+        let parcel = if place.on_receive {
+            // The next receive takes it along; a second one before that goes home by itself.
+            self.link.spare.swap(Some(taken.parcel))
+        } else {
+            Some(taken.parcel)
+        };
+        let Some(parcel) = parcel else { return };
+        let unneeded = self.link.shared.step(|state, counters, wakes| {
             if !place.on_receive {
                 state.ack(place, counters, wakes);
             }
-            state.recycle(taken.parcel)
+            state.recycle(parcel)
         });
-        drop(spare);
+        drop(unneeded);
     }
 
     /// Not processed: to be delivered again, not before `delay`. False: the queue is closed and dropped it.

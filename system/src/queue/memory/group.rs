@@ -103,11 +103,10 @@ impl<T> Group<T> {
     /// The next message: what came back, oldest first, then what is new.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Taken<T>> {
-        if !self.delayed.is_empty() {
-            self.promote_due();
-        }
-        if !self.returned.is_empty() {
-            return self.returned.pop().map(|Earliest(_, taken)| taken);
+        if !(self.delayed.is_empty() && self.returned.is_empty())
+            && let Some(taken) = self.pop_returned()
+        {
+            return Some(taken);
         }
         let parcel = self.ready.pop_front()?;
         let sequence = self.first_ready;
@@ -116,12 +115,15 @@ impl<T> Group<T> {
     }
 
     #[cold]
-    fn promote_due(&mut self) {
-        let now = Instant::now();
-        while self.delayed.peek().is_some_and(|Earliest(due, _)| *due <= now) {
-            let Some(Earliest(_, taken)) = self.delayed.pop() else { break };
-            self.returned.push(Earliest(taken.sequence, taken));
+    fn pop_returned(&mut self) -> Option<Taken<T>> {
+        if !self.delayed.is_empty() {
+            let now = Instant::now();
+            while self.delayed.peek().is_some_and(|Earliest(due, _)| *due <= now) {
+                let Some(Earliest(_, taken)) = self.delayed.pop() else { break };
+                self.returned.push(Earliest(taken.sequence, taken));
+            }
         }
+        self.returned.pop().map(|Earliest(_, taken)| taken)
     }
 
     /// Takes back a message that was in hand.
@@ -172,9 +174,11 @@ impl<T> Group<T> {
     /// The waker of the seat that has waited longest for a message.
     #[inline]
     pub(super) fn next_idle(&mut self) -> Option<Waker> {
-        if self.idle.is_empty() {
-            return None;
-        }
+        if self.idle.is_empty() { None } else { self.pop_idle() }
+    }
+
+    #[inline(never)]
+    fn pop_idle(&mut self) -> Option<Waker> {
         let seat = &mut self.seats[self.idle.pop_front()?];
         seat.idle = false;
         seat.waker.take()

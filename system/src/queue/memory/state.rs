@@ -24,6 +24,12 @@ pub(super) enum Phase {
 #[must_use]
 pub(super) struct Wakes {
     first: Option<Waker>,
+    /// In a box, since an empty pointer is all that the usual step, which wakes nobody, should pay for.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
     more: Vec<Waker>,
     /// Not to be woken, just to be dropped outside the lock.
     discarded: Option<Waker>,
@@ -36,22 +42,30 @@ impl Wakes {
         if self.first.is_none() {
             self.first = Some(waker);
         } else {
-            self.more.push(waker);
+            self.rest.get_or_insert_default().more.push(waker);
         }
     }
 
     pub(super) fn discard(&mut self, waker: Option<Waker>) {
-        self.discarded = waker;
+        if waker.is_some() {
+            self.rest.get_or_insert_default().discarded = waker;
+        }
     }
 
     #[inline]
     pub(super) fn wake(self) {
-        let Self { first, more, discarded: _ } = self;
-        if let Some(waker) = first {
+        if self.first.is_some() || self.rest.is_some() {
+            self.wake_some();
+        }
+    }
+
+    #[inline(never)]
+    fn wake_some(self) {
+        if let Some(waker) = self.first {
             waker.wake();
         }
-        for waker in more {
-            waker.wake();
+        if let Some(rest) = self.rest {
+            rest.more.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -122,7 +136,7 @@ impl<T: Clone> State<T> {
             return Offered::Full;
         }
         let mut parcel = self.pool.pop().unwrap_or_default();
-        std::mem::swap(&mut *parcel, slot);
+        *parcel = slot.take();
         if let [only] = &mut self.groups[..] {
             only.push(parcel);
             wakes.add(only.next_idle());
@@ -133,6 +147,7 @@ impl<T: Clone> State<T> {
         Offered::Taken
     }
 
+    #[inline(never)]
     fn push_to_each(&mut self, parcel: Parcel<T>, wakes: &mut Wakes) {
         let mut groups = self.groups.iter_mut().filter(|group| group.active);
         let last = groups.next_back();
@@ -184,39 +199,37 @@ impl<T: Clone> State<T> {
 
     #[inline]
     fn wake_publishers(&mut self, wakes: &mut Wakes) {
-        if !self.waiting.is_empty() && self.has_room() {
+        if !self.waiting.is_empty() {
+            self.wake_first_publisher(wakes);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_first_publisher(&mut self, wakes: &mut Wakes) {
+        if self.has_room() {
             wakes.add(self.waiting.pop_front().map(|(_, waker)| waker));
         }
     }
 
-    /// The next message for `place`. With a context, registers it when there is none.
+    /// The next message for `place`. With a context, registers it when there is none. Takes an empty box
+    /// back on the way.
     #[inline]
     pub(super) fn take(
         &mut self,
         place: Place,
+        spare: &mut Option<Parcel<T>>,
         counters: &Counters,
         context: Option<&Context<'_>>,
         wakes: &mut Wakes,
     ) -> Found<T> {
+        if let Some(parcel) = spare.take() {
+            *spare = self.recycle(parcel);
+        }
         let group = &mut self.groups[place.group];
         let seat = &group.seats[place.seat];
-        if self.phase == Phase::Closed {
-            return Found::Closed;
-        }
-        if seat.in_hand >= seat.prefetch {
-            if let Some(context) = context {
-                wakes.discard(group.wait(place.seat, context.waker(), false));
-            }
-            return Found::Wait(None);
-        }
-        let Some(taken) = group.pop() else {
-            if self.phase == Phase::Draining && group.backlog == 0 {
-                return Found::Closed;
-            }
-            if let Some(context) = context {
-                wakes.discard(group.wait(place.seat, context.waker(), true));
-            }
-            return Found::Wait(group.next_due());
+        let may_take = seat.in_hand < seat.prefetch && self.phase != Phase::Closed;
+        let Some(taken) = (if may_take { group.pop() } else { None }) else {
+            return self.found_nothing(place, context, wakes);
         };
         counters.delivered.add(1);
         if taken.attempt > 1 {
@@ -235,6 +248,21 @@ impl<T: Clone> State<T> {
             group.seats[place.seat].in_hand += 1;
         }
         Found::Message(taken)
+    }
+
+    #[inline(never)]
+    fn found_nothing(&mut self, place: Place, context: Option<&Context<'_>>, wakes: &mut Wakes) -> Found<T> {
+        let group = &mut self.groups[place.group];
+        let seat = &group.seats[place.seat];
+        let is_over = self.phase == Phase::Draining && group.backlog == 0;
+        if is_over || self.phase == Phase::Closed {
+            return Found::Closed;
+        }
+        let wants_message = seat.in_hand < seat.prefetch;
+        if let Some(context) = context {
+            wakes.discard(group.wait(place.seat, context.waker(), wants_message));
+        }
+        Found::Wait(if wants_message { group.next_due() } else { None })
     }
 
     #[inline]
@@ -281,10 +309,19 @@ impl<T: Clone> State<T> {
     #[inline]
     fn after_answer(&mut self, group: usize, wakes: &mut Wakes) {
         self.wake_publishers(wakes);
-        if self.phase == Phase::Draining && self.groups[group].backlog == 0 {
-            while let Some(waker) = self.groups[group].next_idle() {
-                wakes.add(Some(waker));
-            }
+        if self.phase == Phase::Draining {
+            self.wake_drained(group, wakes);
+        }
+    }
+
+    /// Tells receives that wait for a group that is now empty for ever.
+    #[cold]
+    fn wake_drained(&mut self, group: usize, wakes: &mut Wakes) {
+        let group = &mut self.groups[group];
+        while group.backlog == 0
+            && let Some(waker) = group.next_idle()
+        {
+            wakes.add(Some(waker));
         }
     }
 

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crossbeam_utils::atomic::AtomicCell;
 use tokio::time::{Instant, Sleep};
 
 use super::delivery::MemoryDelivery;
+use super::group::Parcel;
 use super::shared::Shared;
 use super::state::{Found, Place};
 use crate::message::Message;
@@ -16,10 +18,19 @@ use crate::queue::{SubscribeError, SubscribeOptions, Subscriber};
 
 /// What a subscriber and its deliveries share. One per subscriber, so that the count of references is
 /// touched by one consumer only.
-#[derive(Debug)]
 pub(super) struct Link<T> {
     pub(super) shared: Arc<Shared<T>>,
     pub(super) place: Place,
+    /// The box of a delivery that needed no answer, on its way back to the pool with the next receive.
+    pub(super) spare: AtomicCell<Option<Parcel<T>>>,
+}
+
+impl<T> Link<T> {
+    /// What `spare` holds; only deliveries that need no answer leave anything there.
+    #[inline]
+    fn take_spare(&self) -> Option<Parcel<T>> {
+        if self.place.on_receive { self.spare.take() } else { None }
+    }
 }
 
 /// Receives from a [`Memory`](super::Memory) queue.
@@ -38,7 +49,7 @@ impl<T: Clone> fmt::Debug for MemorySubscriber<T> {
 impl<T: Clone> MemorySubscriber<T> {
     pub(super) fn open(shared: Arc<Shared<T>>, options: &SubscribeOptions) -> Option<Self> {
         let place = shared.sit_down(options)?;
-        Some(Self { link: Arc::new(Link { shared, place }), timer: None })
+        Some(Self { link: Arc::new(Link { shared, place, spare: AtomicCell::new(None) }), timer: None })
     }
 
     /// The next message; waits for one. Dropping the future loses nothing.
@@ -52,7 +63,11 @@ impl<T: Clone> MemorySubscriber<T> {
     /// The queue is closed and empty.
     pub fn try_receive(&mut self) -> Result<Option<MemoryDelivery<T>>, SubscribeError> {
         let place = self.link.place;
-        let found = self.link.shared.step(|state, counters, wakes| state.take(place, counters, None, wakes));
+        let mut spare = self.link.take_spare();
+        let found = self
+            .link
+            .shared
+            .step(|state, counters, wakes| state.take(place, &mut spare, counters, None, wakes));
         match found {
             Found::Message(taken) => Ok(Some(MemoryDelivery::new(&self.link, taken))),
             Found::Wait(_) => Ok(None),
@@ -64,10 +79,10 @@ impl<T: Clone> MemorySubscriber<T> {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<MemoryDelivery<T>, SubscribeError>> {
         let place = self.link.place;
         loop {
-            let found = self
-                .link
-                .shared
-                .step(|state, counters, wakes| state.take(place, counters, Some(&*context), wakes));
+            let mut spare = self.link.take_spare();
+            let found = self.link.shared.step(|state, counters, wakes| {
+                state.take(place, &mut spare, counters, Some(&*context), wakes)
+            });
             match found {
                 Found::Message(taken) => {
                     return Poll::Ready(Ok(MemoryDelivery::new(&self.link, taken)));
@@ -93,7 +108,7 @@ impl<T: Clone> MemorySubscriber<T> {
         let Self { link, .. } = self;
         link.shared.step(|state, counters, wakes| {
             for count in 0..max {
-                match state.take(link.place, counters, None, wakes) {
+                match state.take(link.place, &mut None, counters, None, wakes) {
                     Found::Message(taken) => into.push(MemoryDelivery::new(link, taken)),
                     Found::Wait(_) | Found::Closed => return count,
                 }
