@@ -28,7 +28,7 @@ impl Factory for Topics {
         Capabilities {
             max_payload_bytes: Some(2 * 1024 * 1024),
             full: Full::Never,
-            ..Capabilities::plain(Duration::from_secs(20))
+            ..Capabilities::plain(Duration::from_secs(60))
         }
     }
 
