@@ -3,6 +3,8 @@
 //! Most tests share one broker and have topics of their own; those that break a broker start another one.
 //! Where none can be started the tests print why and are left out; with `QUEUEBENCH_REQUIRE` they fail.
 
+#![expect(clippy::unwrap_used, reason = "what a test sets up fails by panicking")]
+
 #[path = "queue_kafka/common.rs"]
 mod common;
 #[path = "queue_kafka/conforms.rs"]

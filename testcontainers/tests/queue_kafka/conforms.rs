@@ -53,7 +53,7 @@ async fn kafka_conforms_across_a_restart_with_and_without_transactions() {
         let report = conformance::run_all_disturbed(&topics, async || {
             broker.restart().await.map_err(|error| error.to_string())
         });
-        let report = report.await;
+        let report = Box::pin(report).await;
         report.assert_passed();
     }
     broker.stop(Duration::from_secs(20)).await.unwrap();
