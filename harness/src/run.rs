@@ -298,9 +298,10 @@ impl Work {
         self.folder.write_record(&self.record)?;
         self.folder.write_histograms(&self.histograms, self.started_at)?;
         let _ = std::fs::remove_dir_all(self.folder.path().join("shards"));
-        queuebench_reports::render::write_all(&self.folder).context("drawing the report")?;
         ui.stop_logging();
+        // Drawn under its final name: a folder that still bears its partial one draws as interrupted.
         let folder = self.folder.finish()?;
+        queuebench_reports::render::write_all(&folder).context("drawing the report")?;
         Ok(RunReport {
             run: self.record,
             folder: folder.path().to_owned(),

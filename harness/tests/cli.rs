@@ -64,6 +64,8 @@ fn a_run_of_the_memory_queue_leaves_a_folder_that_draws() {
     let record: serde_json::Value = serde_json::from_str(&record).expect("the record is JSON");
     assert_eq!(record["format"], "queuebench.run/1");
     assert_eq!(record["partial"], false);
+    let page = std::fs::read_to_string(folder.join("index.html")).expect("the page is there");
+    assert!(!page.contains("Interrupted"), "a whole run does not draw as an interrupted one");
     let trials = record["subjects"][0]["trials"].as_array().expect("trials are a list");
     assert_eq!(trials.len(), 3);
     for trial in trials {
