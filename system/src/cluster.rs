@@ -9,13 +9,27 @@
 //! - [`node`]: a member, as shown and as kept.
 //! - [`placement`]: key → partition → nodes.
 //! - [`topology`]: the immutable picture readers look keys up in, without a lock.
+//! - [`command`], [`state`], [`event`]: what may change, how it changes, and what is told about it.
+//! - [`duties`], [`health`]: what a leader does next, and whom it removes.
+//! - [`changes`]: who has to copy what when partitions change hands, and the plan to look at before.
 
+pub mod bytes64;
+pub mod changes;
+pub mod command;
+pub mod duties;
+pub mod event;
+pub mod health;
 pub mod name;
 pub mod node;
 pub mod placement;
+pub mod state;
 pub mod topology;
+
+pub use command::{Command, Operation, Outcome, Refusal};
+pub use event::Event;
 
 pub use name::{NameError, NodeId, PartitionId};
 pub use node::{Member, Node, NodeError};
 pub use placement::{Assignment, Placement};
+pub use state::{Applied, State};
 pub use topology::{Located, Topology, TopologyCell};

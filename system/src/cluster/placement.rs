@@ -8,6 +8,7 @@
 //! Work is bounded by partitions × members hashes; nothing is kept between calls.
 
 use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
 
 use super::name::{NodeId, PartitionId};
 
@@ -49,7 +50,8 @@ pub fn score(partition: PartitionId, node: &NodeId) -> u32 {
 }
 
 /// The nodes of one partition: the primary first, then the replicas in their order. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<NodeId>", into = "Vec<NodeId>")]
 pub struct Placement {
     nodes: Vec<NodeId>,
 }
@@ -106,8 +108,23 @@ impl Placement {
     }
 }
 
+impl TryFrom<Vec<NodeId>> for Placement {
+    type Error = &'static str;
+
+    fn try_from(nodes: Vec<NodeId>) -> Result<Self, Self::Error> {
+        Self::new(nodes).ok_or("a partition needs a primary and no node twice")
+    }
+}
+
+impl From<Placement> for Vec<NodeId> {
+    fn from(placement: Placement) -> Self {
+        placement.nodes
+    }
+}
+
 /// Every partition with its nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Assignment {
     placements: Vec<Placement>,
 }
@@ -155,6 +172,7 @@ impl Assignment {
     }
 
     /// An assignment of exactly these placements, by partition number.
+    #[cfg(test)]
     pub(crate) fn from_placements(placements: Vec<Placement>) -> Option<Self> {
         (!placements.is_empty()).then_some(Self { placements })
     }
