@@ -18,6 +18,9 @@ use super::{
     state::State,
 };
 
+/// A rebalance is put off for at most so many delays.
+pub const MOST_DELAYS: u32 = 8;
+
 /// What a leader looks at.
 #[derive(Clone, Debug)]
 pub struct LeaderView<'a> {
@@ -31,13 +34,16 @@ pub struct LeaderView<'a> {
     pub state: &'a State,
     /// Who has a vote, by Raft id.
     pub voters: &'a BTreeSet<u64>,
+    /// Raft ids of those that have confirmed this leader lately, itself included.
+    pub answering: &'a BTreeSet<u64>,
     /// Raft ids of nodes whose join this leader is just carrying out: a vote before the listing is no error.
     pub joining: &'a BTreeSet<u64>,
     /// Who is to go, by the word of several.
     pub verdict: Option<&'a NodeId>,
     /// Now, by the leader's clock.
     pub now: Timestamp,
-    /// How long joins and leaves are gathered before one rebalance follows them all.
+    /// How long it must have been quiet for one rebalance to follow all joins and leaves; after
+    /// [`MOST_DELAYS`] times as long it follows anyway.
     pub rebalance_delay: Duration,
 }
 
@@ -84,17 +90,29 @@ pub fn next_duty(view: &LeaderView<'_>) -> Option<Duty> {
         return Some(Duty::Propose(Operation::CreatePartitions(SetPartitions::default())));
     }
     let waited = |since| Duration::try_from(view.now.duration_since(since)).unwrap_or_default();
-    if state.rebalance_due().is_some_and(|due| waited(due.since) >= view.rebalance_delay)
-        && !state.members().is_empty()
-    {
+    let delay = view.rebalance_delay;
+    let due = state
+        .rebalance_due()
+        .is_some_and(|due| waited(due.latest) >= delay || waited(due.since) >= delay * MOST_DELAYS);
+    if due && !state.members().is_empty() {
         return Some(Duty::Propose(Operation::RebalancePartitions(SetPartitions::default())));
     }
     let lease_due = state.leases().earliest_expiry().is_some_and(|earliest| earliest <= view.now);
     lease_due.then_some(Duty::Propose(Operation::ExpireLeases {}))
 }
 
+/// Whether a majority of the votes that are left without this one answers. A removal, asked for by whomever,
+/// is refused otherwise: it would leave a cluster that can decide nothing, not even to take it back.
+#[must_use]
+pub fn can_spare(vote: u64, voters: &BTreeSet<u64>, answering: &BTreeSet<u64>) -> bool {
+    let left = voters.iter().filter(|voter| **voter != vote);
+    let answer = left.clone().filter(|voter| answering.contains(voter)).count();
+    answer > left.count() / 2
+}
+
 /// Makes the Raft membership follow the member list, one change at a time: votes that nobody is listed for
-/// go first, since each of them counts against the majority.
+/// go first, since each of them counts against the majority. A change is not begun that its own majority
+/// would not answer: it would stay half done and block every other.
 fn reconcile(view: &LeaderView<'_>) -> Option<Duty> {
     let members = view.state.members();
     if members.is_empty() {
@@ -105,7 +123,8 @@ fn reconcile(view: &LeaderView<'_>) -> Option<Duty> {
     let gone = |vote: &&u64| !listed.contains_key(vote) && !view.joining.contains(vote);
     // A leader that is not listed itself (removed while it leads) goes last, when the others are settled.
     let order = |vote: &&u64| (**vote == view.raft_id, **vote);
-    if let Some(vote) = view.voters.iter().filter(gone).min_by_key(order) {
+    let spare = |vote: &&u64| can_spare(**vote, view.voters, view.answering);
+    if let Some(vote) = view.voters.iter().filter(gone).filter(spare).min_by_key(order) {
         return Some(Duty::RemoveVoter(*vote));
     }
     let (raft_id, node) = listed.into_iter().find(|(raft_id, _)| !view.voters.contains(raft_id))?;
@@ -122,7 +141,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::{Duty, LeaderView, next_duty};
+    use super::{Duty, LeaderView, can_spare, next_duty};
     use crate::cluster::{
         command::{AddNode, ClusterConfig, Command, LeaveReason, Operation, RemoveNode, SetPartitions},
         name::NodeId,
@@ -141,6 +160,7 @@ mod tests {
     struct Leader {
         state: State,
         voters: BTreeSet<u64>,
+        answering: BTreeSet<u64>,
         joining: BTreeSet<u64>,
         verdict: Option<NodeId>,
         second: i64,
@@ -149,7 +169,8 @@ mod tests {
     impl Leader {
         fn of(members: u64) -> Self {
             let (state, voters) = (State::default(), (1..=members).collect());
-            let mut leader = Self { state, voters, joining: BTreeSet::new(), verdict: None, second: 0 };
+            let (answering, joining) = ((1..=20).collect(), BTreeSet::new());
+            let mut leader = Self { state, voters, answering, joining, verdict: None, second: 0 };
             leader.apply(Operation::InitCluster(ClusterConfig {
                 cluster_name: "c".to_owned(),
                 partition_count: 16,
@@ -187,6 +208,7 @@ mod tests {
                 term,
                 state: &self.state,
                 voters: &self.voters,
+                answering: &self.answering,
                 joining: &self.joining,
                 verdict: self.verdict.as_ref(),
                 now: at(self.second + seconds_later),
@@ -227,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_its_own_majority_would_not_answer_is_not_begun() {
+        let mut leader = Leader::of(3);
+        leader.voters.insert(9);
+        leader.answering = [1, 9].into();
+        assert_eq!(leader.next(1, 0), Some(Duty::Propose(create())), "one of three would be left");
+        assert!(!can_spare(9, &leader.voters, &leader.answering));
+        assert!(can_spare(2, &[1, 2, 3].into(), &[1, 3].into()));
+        assert!(!can_spare(2, &[1, 2, 3].into(), &[1, 2].into()));
+        assert!(!can_spare(1, &[1].into(), &[1].into()), "the last vote");
+    }
+
+    #[test]
     fn a_removal_is_finished_by_whoever_leads_next() {
         let mut leader = Leader::of(4);
         leader.apply(create());
@@ -251,7 +285,14 @@ mod tests {
         leader.add(4);
         assert_eq!(leader.next(1, 0), None);
         let rebalance = Operation::RebalancePartitions(SetPartitions::default());
-        assert_eq!(leader.next(1, 1), Some(Duty::Propose(rebalance)));
+        assert_eq!(leader.next(1, 1), Some(Duty::Propose(rebalance.clone())));
+        // Each command takes a second here, as long as the delay: the eighth join is not waited for.
+        for number in 5..=12 {
+            assert_eq!(leader.next(1, 0), None);
+            leader.voters.insert(number);
+            leader.add(number);
+        }
+        assert_eq!(leader.next(1, 0), Some(Duty::Propose(rebalance)));
     }
 
     #[test]

@@ -53,18 +53,15 @@ impl HealthSettings {
     }
 }
 
-/// Whom a member watches: those it is among the [`OBSERVERS`] best for, whatever the order of `members`.
+/// Whom a member watches: the [`OBSERVERS`] that follow it when all stand in a circle ordered by the hash of
+/// their ids, whatever the order of `members`. So everybody is watched by as many.
 #[must_use]
-pub fn targets<'a>(me: &NodeId, members: impl Iterator<Item = &'a NodeId> + Clone) -> BTreeSet<NodeId> {
-    let watches = |target: &&NodeId| {
-        let score = |observer: &NodeId| {
-            (key_hash(format!("{observer} watches {target}").as_bytes()), observer.clone())
-        };
-        let mine = score(me);
-        let better = |other: &&NodeId| *other != *target && *other != me && score(other) < mine;
-        *target != me && members.clone().filter(better).take(OBSERVERS).count() < OBSERVERS
-    };
-    members.clone().filter(watches).cloned().collect()
+pub fn targets<'a>(me: &NodeId, members: impl Iterator<Item = &'a NodeId>) -> BTreeSet<NodeId> {
+    let mut circle: Vec<_> = members.map(|node| (key_hash(node.as_str().as_bytes()), node)).collect();
+    circle.sort_unstable();
+    let Some(mine) = circle.iter().position(|(_, node)| *node == me) else { return BTreeSet::new() };
+    let others = OBSERVERS.min(circle.len() - 1);
+    (1..=others).map(|step| circle[(mine + step) % circle.len()].1.clone()).collect()
 }
 
 /// What an observer knows of one member.

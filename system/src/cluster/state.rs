@@ -21,7 +21,7 @@ pub use leases::{Lease, Leases, Lock, MAX_LEASES, MAX_LOCKS};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    command::{ClusterConfig, Command, ENCODING_VERSION, Operation, Outcome, Refusal},
+    command::{ClusterConfig, Command, ENCODING_VERSION, LeaveReason, Operation, Outcome, Refusal},
     event::{Event, Trigger},
     name::{NodeId, PartitionId, check_name},
     node::Member,
@@ -49,6 +49,8 @@ pub struct MemberRecord {
 pub struct Departed {
     /// When it went.
     pub at: Timestamp,
+    /// Why: only a node that was removed for its silence comes back by itself.
+    pub reason: LeaveReason,
     /// What it was in charge of.
     pub partitions: Vec<PartitionId>,
 }
@@ -62,6 +64,8 @@ pub struct RebalanceDue {
     pub node: NodeId,
     /// Since when it is due.
     pub since: Timestamp,
+    /// When the last node came or went.
+    pub latest: Timestamp,
     /// Whether more than one node came or went since the last.
     pub several: bool,
 }

@@ -94,7 +94,7 @@ impl State {
         let partitions = merged(partitions_owned.clone(), partitions_replica.clone());
         self.members.remove(id);
         self.lost.remove(id);
-        self.departed.insert(id.clone(), Departed { at: self.clock, partitions });
+        self.departed.insert(id.clone(), Departed { at: self.clock, reason: remove.reason, partitions });
         if self.departed.len() > MAX_DEPARTED {
             let oldest = self.departed.iter().min_by_key(|(id, gone)| (gone.at, (*id).clone()));
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
@@ -136,7 +136,8 @@ impl State {
         let several =
             due.as_ref().is_some_and(|due| due.several || due.node != *node || due.trigger != trigger);
         let since = due.map_or(self.clock, |due| due.since);
-        self.rebalance_due = Some(RebalanceDue { trigger, node: node.clone(), since, several });
+        self.rebalance_due =
+            Some(RebalanceDue { trigger, node: node.clone(), since, latest: self.clock, several });
     }
 }
 
