@@ -11,6 +11,8 @@
 //! - [`topology`]: the immutable picture readers look keys up in, without a lock.
 //! - [`command`], [`state`], [`event`]: what may change, how it changes, and what is told about it.
 //! - [`duties`], [`health`]: what a leader does next, and whom it removes.
+//! - [`hooks`]: how applications are told.
+//! - [`view`], [`export`]: the JSON that is shown and written out.
 //! - [`changes`]: who has to copy what when partitions change hands, and the plan to look at before.
 
 pub mod bytes64;
@@ -18,12 +20,15 @@ pub mod changes;
 pub mod command;
 pub mod duties;
 pub mod event;
+pub mod export;
 pub mod health;
+pub mod hooks;
 pub mod name;
 pub mod node;
 pub mod placement;
 pub mod state;
 pub mod topology;
+pub mod view;
 
 pub use command::{Command, Operation, Outcome, Refusal};
 pub use event::Event;

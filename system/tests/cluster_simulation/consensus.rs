@@ -23,6 +23,7 @@ const LEASE_MS: u64 = 1_000;
 const JOIN_DEADLINE_MS: u64 = 3_000;
 const REBALANCE_DELAY: Duration = Duration::from_millis(250);
 
+#[expect(clippy::large_enum_variant, reason = "nearly all entries are of the large one")]
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Command(Command),
@@ -210,7 +211,7 @@ impl World {
     /// The leader's regular word to everybody with a vote: whoever it reaches gets what it lacks.
     pub(crate) fn replicate(&mut self) {
         let Some(leader) = self.leader.as_ref().map(|leader| leader.node) else { return };
-        if self.now % 100 != 0 {
+        if !self.now.is_multiple_of(100) {
             return;
         }
         for node in 0..self.nodes.len() {

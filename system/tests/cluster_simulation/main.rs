@@ -5,6 +5,8 @@
 //! entry whose leader died is there or not) and not proved again here. `QUEUEBENCH_SIM_SEEDS=10000` runs
 //! the long form, `QUEUEBENCH_SIM_SEED=n` one storm again.
 
+#![expect(clippy::unwrap_used, reason = "a simulation that cannot go on has failed")]
+
 mod consensus;
 mod invariants;
 mod node;

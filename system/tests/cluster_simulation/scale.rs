@@ -74,6 +74,7 @@ fn run(nodes: usize) -> Row {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the table is what this is run for")]
 pub(crate) fn report() {
     let detection = u64::try_from(HEALTH.detection().as_millis()).unwrap();
     println!("nodes  formed ms  messages/s  of them probes/s  detected ms  agreed ms  partitions moved");

@@ -94,7 +94,7 @@ enum Weather {
 
 pub(crate) fn run(seed: u64, totals: &Totals) {
     let mut world = World::new(seed);
-    let weather = if seed % 8 == 0 { Weather::OneBrokenLink } else { Weather::Storm };
+    let weather = if seed.is_multiple_of(8) { Weather::OneBrokenLink } else { Weather::Storm };
     world.bootstrap(ClusterConfig {
         cluster_name: "storm".to_owned(),
         partition_count: 16,
