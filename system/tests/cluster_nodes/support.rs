@@ -36,6 +36,20 @@ pub(crate) async fn start(number: u32, directory: &Path, known: &[&ClusterKit]) 
     ClusterKit::start(options(number, directory, known)).await.unwrap()
 }
 
+/// A node on the directory of one that was stopped, once that has let go of it.
+pub(crate) async fn start_again(number: u32, directory: &Path, known: &ClusterKit) -> ClusterKit {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ClusterKit::start(options(number, directory, &[known])).await {
+            Ok(kit) => return kit,
+            Err(error) => {
+                assert!(error.to_string().contains("in use") && Instant::now() < deadline, "{error}")
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Three nodes with all partitions assigned.
 pub(crate) async fn three(directory: &Path) -> [ClusterKit; 3] {
     let first = start(1, directory, &[]).await;
