@@ -110,7 +110,7 @@ pub(super) async fn run(kit: ClusterKit) {
     }
 }
 
-async fn round(kit: &ClusterKit, timeout: Duration) {
+pub(super) async fn round(kit: &ClusterKit, timeout: Duration) {
     let me = kit.node_id();
     let leads = kit.is_leader();
     let members: BTreeMap<NodeId, (String, u64)> = kit.read(|state| {
