@@ -454,12 +454,12 @@ impl ClusterKit {
 
     /// Makes a change as the leader.
     pub(super) async fn change_here(&self, operation: Operation) -> Result<Outcome, ChangeError> {
-        if let Operation::RemoveNode(remove) = &operation {
-            if self.check_spare(&remove.id).is_err() {
-                // Whoever has not been asked yet counts as silent: ask everybody now, then decide.
-                watcher::round(self, self.0.settings.options.health.timeout).await;
-                self.check_spare(&remove.id)?;
-            }
+        if let Operation::RemoveNode(remove) = &operation
+            && self.check_spare(&remove.id).is_err()
+        {
+            // Whoever has not been asked yet counts as silent: ask everybody now, then decide.
+            watcher::round(self, self.0.settings.options.health.timeout).await;
+            self.check_spare(&remove.id)?;
         }
         let command = Command::new(Timestamp::now(), operation);
         let bytes = serde_json::to_vec(&command).map_err(|error| ChangeError::Rejected(error.to_string()))?;
