@@ -1,0 +1,165 @@
+//! `clusternode`: one node of a coordination cluster, set up by environment variables or flags.
+//!
+//! Ends with 0 when asked to (interrupt, termination), 1 when it cannot start, 2 on bad usage. A second
+//! interrupt ends it at once.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use queuebench_system::cluster::{ClusterKit, Options, StartError, health::HealthSettings};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A node of a cluster that shares members, partitions, custom data and locks.
+#[derive(Debug, Parser)]
+#[command(name = "clusternode", version, about)]
+struct Args {
+    /// Id of this node, unique in the cluster
+    #[arg(long, env = "NODE_ID")]
+    node_id: String,
+    /// A name for people; made from the id if not given
+    #[arg(long, env = "NODE_NAME", default_value = "")]
+    node_name: String,
+    /// Where HTTP listens, `:8080` or `host:8080`
+    #[arg(long, env = "HTTP_ADDR", default_value = ":8080")]
+    http_addr: String,
+    /// Where Raft listens; follows from the HTTP address if not given
+    #[arg(long, env = "RAFT_ADDR", default_value = "")]
+    raft_addr: String,
+    /// Where others reach HTTP, if not under the address it listens on
+    #[arg(long, env = "ADVERTISE_ADDR", default_value = "")]
+    advertise_addr: String,
+    /// Where others reach Raft, if not under the address it listens on
+    #[arg(long, env = "ADVERTISE_RAFT_ADDR", default_value = "")]
+    advertise_raft_addr: String,
+    /// Whether to begin a cluster; without known members a node does so anyway
+    #[arg(long, env = "BOOTSTRAP", action = clap::ArgAction::Set, default_value = "false", value_parser = clap::builder::FalseyValueParser::new())]
+    bootstrap: bool,
+    /// HTTP addresses of known members, comma separated, without a scheme
+    #[arg(long, env = "JOIN_ADDR", value_delimiter = ',')]
+    join_addr: Vec<String>,
+    /// Where everything is kept
+    #[arg(long, env = "DATA_DIR", default_value = "./clusterkit-data")]
+    data_dir: PathBuf,
+    /// Name of the cluster
+    #[arg(long, env = "CLUSTER_NAME", default_value = "clusterkit-cluster")]
+    cluster_name: String,
+    /// Partitions of a new cluster; what is no number counts as 16
+    #[arg(long, env = "PARTITION_COUNT", default_value = "16")]
+    partition_count: String,
+    /// Nodes in charge of each partition of a new cluster; what is no number counts as 3
+    #[arg(long, env = "REPLICATION_FACTOR", default_value = "3")]
+    replication_factor: String,
+    /// Remove members that do not answer
+    #[arg(long, env = "HEALTH_CHECK", action = clap::ArgAction::Set, default_value = "true", value_parser = clap::builder::FalseyValueParser::new())]
+    health_check: bool,
+    /// Milliseconds between two questions to the same member
+    #[arg(long, env = "HEALTH_INTERVAL_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(50..))]
+    health_interval_ms: u64,
+    /// Milliseconds for one answer
+    #[arg(long, env = "HEALTH_TIMEOUT_MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(50..))]
+    health_timeout_ms: u64,
+    /// Questions in a row that must go unanswered
+    #[arg(long, env = "HEALTH_FAILURES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    health_failures: u32,
+    /// Further addresses of the application, `name=host:port`, comma separated
+    #[arg(long, env = "SERVICES", value_delimiter = ',', value_parser = service)]
+    services: Vec<(String, String)>,
+    /// Asked for on joining and changing anything
+    #[arg(long, env = "CLUSTER_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// Leave the cluster when asked to end
+    #[arg(long, env = "LEAVE_ON_STOP")]
+    leave: bool,
+    /// What to log, as in RUST_LOG
+    #[arg(long, env = "LOG", default_value = "info,openraft=warn")]
+    log: String,
+}
+
+fn service(text: &str) -> Result<(String, String), String> {
+    let (name, address) = text.split_once('=').ok_or("a service is written name=host:port")?;
+    Ok((name.to_owned(), address.to_owned()))
+}
+
+impl Args {
+    fn options(self) -> Options {
+        let known = self.join_addr.into_iter().filter(|address| !address.is_empty());
+        Options {
+            node_name: self.node_name,
+            raft_addr: self.raft_addr,
+            advertise_addr: self.advertise_addr,
+            advertise_raft_addr: self.advertise_raft_addr,
+            data_dir: self.data_dir,
+            cluster_name: self.cluster_name,
+            partition_count: self.partition_count.parse().unwrap_or(0),
+            replication_factor: self.replication_factor.parse().unwrap_or(0),
+            join_addrs: if self.bootstrap { Vec::new() } else { known.collect() },
+            remove_silent: self.health_check,
+            health: HealthSettings {
+                interval: Duration::from_millis(self.health_interval_ms),
+                timeout: Duration::from_millis(self.health_timeout_ms),
+                failure_threshold: self.health_failures,
+            },
+            services: self.services.into_iter().collect(),
+            shared_secret: self.secret,
+            ..Options::new(self.node_id, self.http_addr)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime does not start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(args));
+    // A hook or disk that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "this node ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), StartError> {
+    let leave = args.leave;
+    let kit = ClusterKit::start(args.options()).await?;
+    tracing::info!(node = %kit.node_id(), http = kit.node().ip, "serving");
+    asked_to_end().await;
+    let end = async {
+        if leave && let Err(error) = kit.leave().await {
+            tracing::warn!(%error, "not let go, this node stops as a member");
+        }
+        kit.stop().await;
+    };
+    tokio::select! {
+        () = end => {}
+        () = asked_to_end() => tracing::warn!("asked to end twice"),
+    }
+    Ok(())
+}
+
+async fn asked_to_end() {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminate {
+            Some(terminate) => drop(terminate.recv().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,7 @@
+//! Real nodes on real sockets and disks: forming a cluster, losing members, getting them back.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod api;
+mod membership;
+mod support;
