@@ -16,3 +16,7 @@
 
 pub mod message;
 pub mod queue;
+#[cfg(feature = "raft")]
+pub mod raft;
+#[cfg(feature = "kv")]
+pub mod kv;
