@@ -14,9 +14,9 @@
 //! | `nats` | NATS JetStream backend | yes |
 //! | `kafka` | Apache Kafka backend (builds the bundled librdkafka) | yes |
 
+#[cfg(feature = "kv")]
+pub mod kv;
 pub mod message;
 pub mod queue;
 #[cfg(feature = "raft")]
 pub mod raft;
-#[cfg(feature = "kv")]
-pub mod kv;

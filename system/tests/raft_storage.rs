@@ -4,5 +4,8 @@
 
 #[path = "raft_storage/power_loss.rs"]
 mod power_loss;
+#[cfg(feature = "kv")]
+#[path = "raft_storage/suite.rs"]
+mod suite;
 #[path = "raft_storage/support.rs"]
 mod support;

@@ -165,7 +165,13 @@ impl Store {
     ///
     /// # Errors
     /// When that revision is compacted or does not exist yet.
-    pub fn range(&self, key: &Bytes, end: &Bytes, revision: i64, limit: usize) -> Result<Vec<KeyValue>, RevisionError> {
+    pub fn range(
+        &self,
+        key: &Bytes,
+        end: &Bytes,
+        revision: i64,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, RevisionError> {
         let revision = if revision <= 0 { self.revision } else { revision };
         if revision > self.revision {
             return Err(RevisionError::Future(self.revision));

@@ -28,11 +28,7 @@ use super::{
     identity::{Identity, IdentityError, Membership, founder_id},
     log::{LogConfig, LogHandle, LogStore, OpenError},
     machine::{Machine, Replica},
-    network::{
-        Network,
-        server::PeerServer,
-        wire::Connection,
-    },
+    network::{Network, server::PeerServer, wire::Connection},
     snapshot::SnapshotStore,
     types::{Command, NodeId, Peer, Types},
 };

@@ -142,7 +142,9 @@ impl<M: Machine> Conversation<M> {
                 self.snapshot(frame).await
             }
             _ => {
-                let Ok(permit) = self.questions.clone().acquire_owned().await else { return Err(WireError::Closed) };
+                let Ok(permit) = self.questions.clone().acquire_owned().await else {
+                    return Err(WireError::Closed);
+                };
                 let (server, answers) = (self.server.clone(), self.answers.clone());
                 // Bounded by the permits; ends with its answer, which every branch gives in bounded time.
                 tokio::spawn(async move {
@@ -189,7 +191,8 @@ impl<M: Machine> Conversation<M> {
                 self.answers.send((FrameKind::Answer, frame.id, have)).await.map_err(|_| WireError::Closed)
             }
             (FrameKind::SnapshotChunk, Some((offer, mut partial))) if frame.id == partial.have() => {
-                let written = tokio::task::spawn_blocking(move || partial.push(&frame.payload).map(|()| partial));
+                let written =
+                    tokio::task::spawn_blocking(move || partial.push(&frame.payload).map(|()| partial));
                 self.snapshot = Some((offer, written.await.map_err(std::io::Error::other)??));
                 Ok(())
             }

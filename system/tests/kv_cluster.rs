@@ -1,0 +1,10 @@
+//! Three real `kvnode` processes on loopback, killed, paused and refilled under load.
+
+#![cfg(feature = "kv")]
+
+#[path = "kv_cluster/cluster.rs"]
+mod cluster;
+#[path = "kv_cluster/faults.rs"]
+mod faults;
+#[path = "kv_cluster/interface.rs"]
+mod interface;
