@@ -1,6 +1,11 @@
 //! Three real `kvnode` processes on loopback, killed, paused and refilled under load.
 
 #![cfg(feature = "kv")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test, and say what they saw"
+)]
 
 #[path = "kv_cluster/cluster.rs"]
 mod cluster;

@@ -133,7 +133,7 @@ impl<M: Machine> RaftStateMachine<Types> for Replica<M> {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
         // The file is durable under its final name before the state changes, so that a crash in between
         // restarts from it.
-        let snapshot = self.store.import(meta, snapshot)?;
+        let snapshot = self.store.import(meta, &snapshot)?;
         self.load(meta, &snapshot)?;
         self.store.remove_old()
     }

@@ -202,9 +202,20 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// When the data directory is not usable, and see [`StartError`].
     pub async fn start(config: NodeConfig, machine: Arc<M>) -> Result<Arc<Self>, StartError> {
+        Self::start_on(config, machine, Arc::new(RealDisk)).await
+    }
+
+    /// The same with log and snapshots on another disk, such as one that fails.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_on(
+        config: NodeConfig,
+        machine: Arc<M>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Arc<Self>, StartError> {
         let raft_config = Arc::new(config.raft()?);
         let identity = Arc::new(Identity::open(&config.dir, &config.name, &config.url, &config.membership)?);
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let log_config = LogConfig {
             segment_bytes: config.segment_bytes,
             ..LogConfig::new(config.dir.join("wal"), identity.incarnation())

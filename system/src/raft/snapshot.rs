@@ -103,7 +103,7 @@ impl SnapshotStore {
     }
 
     /// Makes `file` the newest snapshot here, if it lies elsewhere.
-    pub(crate) fn import(&self, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<SnapshotFile> {
+    pub(crate) fn import(&self, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<SnapshotFile> {
         if let Some((head, newest)) = self.newest()?
             && head.meta == *meta
         {

@@ -75,7 +75,7 @@ impl<M: Machine> PeerServer<M> {
             connection.send(FrameKind::Refusal, 0, refusal.to_string().as_bytes()).await?;
             return connection.flush().await;
         }
-        let welcome = Welcome { name: self.identity.name().into(), incarnation: self.identity.incarnation() };
+        let welcome = Welcome { name: self.identity.name(), incarnation: self.identity.incarnation() };
         connection.send(FrameKind::Answer, 0, &serde_json::to_vec(&welcome)?).await?;
         connection.flush().await?;
 
