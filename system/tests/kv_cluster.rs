@@ -9,6 +9,8 @@
 
 #[path = "kv_cluster/cluster.rs"]
 mod cluster;
+#[path = "kv_cluster/disks.rs"]
+mod disks;
 #[path = "kv_cluster/faults.rs"]
 mod faults;
 #[path = "kv_cluster/interface.rs"]

@@ -98,6 +98,9 @@ impl NodeConfig {
             replication_lag_threshold: self.snapshot_entries.saturating_mul(2).max(5000),
             purge_batch_size: 256,
             enable_pre_vote: Some(true),
+            // A commit may rest on the followers alone: after a power loss the leader may lack what it acknowledged,
+            // and only an election finds that out.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         config.validate().map_err(|error| StartError::Config(error.to_string()))

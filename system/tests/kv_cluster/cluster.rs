@@ -24,7 +24,7 @@ pub(crate) struct Member {
 }
 
 /// Clusters run one after the other: several at once would only measure how busy the machine is.
-static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 pub(crate) struct Cluster {
     _turn: tokio::sync::MutexGuard<'static, ()>,

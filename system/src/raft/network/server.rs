@@ -101,7 +101,9 @@ impl<M: Machine> PeerServer<M> {
         };
         // The core still owes answers to what it took; they go out before the connection closes.
         conversation.finish().await;
-        let _ = writer.await;
+        if !writer.is_finished() {
+            let _ = writer.await;
+        }
         result
     }
 }
