@@ -19,9 +19,9 @@
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
+#[cfg(feature = "kv")]
+pub mod kv;
 pub mod message;
 pub mod queue;
 #[cfg(feature = "raft")]
 pub mod raft;
-#[cfg(feature = "kv")]
-pub mod kv;

@@ -92,7 +92,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let address = if args.addr.starts_with(':') { format!("0.0.0.0{}", args.addr) } else { args.addr.clone() };
+    let address =
+        if args.addr.starts_with(':') { format!("0.0.0.0{}", args.addr) } else { args.addr.clone() };
     let listener = TcpListener::bind(&address).await.map_err(|error| format!("--addr {address}: {error}"))?;
     let membership = if args.join {
         Membership::Joiner

@@ -216,7 +216,8 @@ impl KvClient {
                         return Err(KvClientError::NoLeader(reason));
                     }
                     let target = format!("{url}{path}");
-                    let sent = self.http.send(method.clone(), &target, headers, body.clone(), left.min(TRY_TIMEOUT));
+                    let sent =
+                        self.http.send(method.clone(), &target, headers, body.clone(), left.min(TRY_TIMEOUT));
                     match sent.await {
                         Ok(answer) if final_answer(&answer) => return Ok(answer),
                         Ok(answer) => reason = format!("{url} answered {}", answer.status),

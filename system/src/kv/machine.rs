@@ -81,7 +81,8 @@ impl Input<'_> {
         let mut fixed = [0; 25];
         self.0.read_exact(&mut fixed)?;
         let mut fixed = &fixed[..];
-        let (mod_revision, create_revision, version) = (fixed.get_i64_le(), fixed.get_i64_le(), fixed.get_i64_le());
+        let (mod_revision, create_revision, version) =
+            (fixed.get_i64_le(), fixed.get_i64_le(), fixed.get_i64_le());
         let value = if fixed.get_u8() == 0 { None } else { Some(self.bytes()?) };
         Ok(Version { mod_revision, create_revision, version, value })
     }
@@ -184,7 +185,9 @@ mod tests {
         for index in 0..100u64 {
             let command = match index % 7 {
                 0 => Command::delete(format!("k{}", index % 3)),
-                _ => Command::put(format!("k{}", index % 10), vec![0; 100]).with_request_id(index.to_string()),
+                _ => {
+                    Command::put(format!("k{}", index % 10), vec![0; 100]).with_request_id(index.to_string())
+                }
             };
             machine.apply(index, command.encode_bytes());
         }

@@ -12,7 +12,10 @@ use super::{
     machine::KvMachine,
     service::{Kv, Limits},
 };
-use crate::raft::node::{Node, NodeConfig, StartError};
+use crate::raft::{
+    disk::{Disk, RealDisk},
+    node::{Node, NodeConfig, StartError},
+};
 
 /// How long connections and the log get to finish.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,9 +40,23 @@ impl KvServer {
         limits: Limits,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self, StartError> {
+        Self::start_on(listener, config, limits, metrics, Arc::new(RealDisk)).await
+    }
+
+    /// The same with log and snapshots on another disk.
+    ///
+    /// # Errors
+    /// As [`KvServer::start`].
+    pub async fn start_on(
+        listener: TcpListener,
+        config: NodeConfig,
+        limits: Limits,
+        metrics: Option<PrometheusHandle>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StartError> {
         let address =
             listener.local_addr().map_err(|error| StartError::Config(format!("listener: {error}")))?;
-        let node = Node::start(config, Arc::new(KvMachine::default())).await?;
+        let node = Node::start_on(config, Arc::new(KvMachine::default()), disk).await?;
         let kv = Kv::new(node, limits);
         let router = http::router(kv.clone(), metrics);
         let stop = CancellationToken::new();

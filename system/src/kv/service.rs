@@ -147,7 +147,11 @@ impl Kv {
     ///
     /// # Errors
     /// When no leader confirms; never for serializable reads.
-    pub async fn read<T>(&self, consistency: Consistency, read: impl Fn(&Store) -> T) -> Result<T, ReadError> {
+    pub async fn read<T>(
+        &self,
+        consistency: Consistency,
+        read: impl Fn(&Store) -> T,
+    ) -> Result<T, ReadError> {
         let policy = match consistency {
             Consistency::Serializable => return Ok(self.node.machine().read(read)),
             Consistency::Linearizable => ReadPolicy::ReadIndex,

@@ -165,7 +165,13 @@ impl Store {
     ///
     /// # Errors
     /// When that revision is compacted or does not exist yet.
-    pub fn range(&self, key: &Bytes, end: &Bytes, revision: i64, limit: usize) -> Result<Vec<KeyValue>, RevisionError> {
+    pub fn range(
+        &self,
+        key: &Bytes,
+        end: &Bytes,
+        revision: i64,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, RevisionError> {
         let revision = if revision <= 0 { self.revision } else { revision };
         if revision > self.revision {
             return Err(RevisionError::Future(self.revision));
@@ -189,7 +195,8 @@ impl Store {
         let Ok(command) = Command::decode(command) else {
             return self.refused(Refusal::Malformed).encode_to_vec().into();
         };
-        if let Some(answer) = self.answers.get(&command.request_id) {
+        let id = &command.request_id;
+        if let Some(answer) = self.answers.get(id) {
             return answer.clone();
         }
         let answer = match &command.action {
@@ -201,10 +208,11 @@ impl Store {
             }
             None => self.refused(Refusal::Malformed),
         };
-        let answer = Bytes::from(answer.encode_to_vec());
         // A refusal for lack of space may well succeed later under the same id.
-        if !command.request_id.is_empty() && !(self.no_space && command.cost_bytes() > 0) {
-            self.remember(Bytes::copy_from_slice(&command.request_id), answer.clone());
+        let lasting = answer.refusal() != Refusal::NoSpace;
+        let answer = Bytes::from(answer.encode_to_vec());
+        if lasting && !id.is_empty() {
+            self.remember(Bytes::copy_from_slice(id), answer.clone());
         }
         answer
     }

@@ -177,7 +177,10 @@ mod tests {
             leader_commit: None,
             entries: vec![
                 Entry { log_id: log_id(3, 6), payload: Payload::Blank },
-                Entry { log_id: log_id(3, 7), payload: Payload::Normal(Command(Bytes::from_static(b"x\0y"))) },
+                Entry {
+                    log_id: log_id(3, 7),
+                    payload: Payload::Normal(Command(Bytes::from_static(b"x\0y"))),
+                },
                 Entry { log_id: log_id(3, 8), payload: Payload::Membership(members) },
             ],
         };

@@ -112,7 +112,9 @@ impl Identity {
         lock.try_lock().map_err(|_| IdentityError::InUse(dir.into()))?;
         let path = dir.join("meta");
         let meta = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Meta>(&bytes).map_err(io::Error::from).map_err(at(&path))?,
+            Ok(bytes) => {
+                serde_json::from_slice::<Meta>(&bytes).map_err(io::Error::from).map_err(at(&path))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let incarnation = uuid::Uuid::new_v4().as_u64_pair().0 >> 1;
                 let (node, cluster) = match membership {
@@ -123,7 +125,8 @@ impl Identity {
                         (founder_id(url), Some(number_of(&format!("cluster {}", urls.join(" ")))))
                     }
                 };
-                let meta = Meta { format: 1, node, name: name.into(), incarnation, cluster, met: BTreeMap::new() };
+                let meta =
+                    Meta { format: 1, node, name: name.into(), incarnation, cluster, met: BTreeMap::new() };
                 save(&path, &meta).map_err(at(&path))?;
                 meta
             }
@@ -164,7 +167,11 @@ impl Identity {
     #[must_use]
     pub fn name_of(&self, node: NodeId) -> Option<String> {
         let meta = self.meta.lock();
-        if node == meta.node { Some(meta.name.clone()) } else { meta.met.get(&node).map(|met| met.name.clone()) }
+        if node == meta.node {
+            Some(meta.name.clone())
+        } else {
+            meta.met.get(&node).map(|met| met.name.clone())
+        }
     }
 
     pub(crate) fn hello(&self, to: NodeId) -> Result<Hello, WireError> {
@@ -172,7 +179,8 @@ impl Identity {
         if to == meta.node {
             return Err(WireError::Refused("a node does not talk to itself".into()));
         }
-        let cluster = meta.cluster.ok_or_else(|| WireError::Refused("this node has no cluster yet".into()))?;
+        let cluster =
+            meta.cluster.ok_or_else(|| WireError::Refused("this node has no cluster yet".into()))?;
         Ok(Hello { cluster, from: meta.node, name: meta.name.clone(), incarnation: meta.incarnation, to })
     }
 

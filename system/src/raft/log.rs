@@ -92,7 +92,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn push(&self, state: &mut State, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<(usize, u32)> {
+    fn push(
+        &self,
+        state: &mut State,
+        kind: Kind,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<(usize, u32)> {
         if let Some(reason) = &state.failed {
             return Err(failed(reason));
         }

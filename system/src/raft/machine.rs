@@ -67,7 +67,10 @@ impl<M: Machine> std::fmt::Debug for Replica<M> {
 impl<M: Machine> Replica<M> {
     /// Loads the newest snapshot, if any, into `machine`. Answers the replica and where it tells the index
     /// that was applied last, plus one.
-    pub(crate) fn open(machine: Arc<M>, store: SnapshotStore) -> io::Result<(Self, watch::Receiver<u64>)> {
+    ///
+    /// # Errors
+    /// When the snapshot is damaged or the disk fails.
+    pub fn open(machine: Arc<M>, store: SnapshotStore) -> io::Result<(Self, watch::Receiver<u64>)> {
         let (applied, observer) = watch::channel(0);
         let membership = StoredMembership::default();
         let mut replica = Self { machine, store, last_applied: None, membership, applied };
@@ -130,6 +133,7 @@ impl<M: Machine> RaftStateMachine<Types> for Replica<M> {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
         // The file is durable under its final name before the state changes, so that a crash in between
         // restarts from it.
+        let snapshot = self.store.import(meta, &snapshot)?;
         self.load(meta, &snapshot)?;
         self.store.remove_old()
     }

@@ -22,8 +22,8 @@ use openraft::{
     errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::RPCOption,
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
     type_config::alias::SnapshotOf,
 };
@@ -160,7 +160,10 @@ impl RaftNetworkV2<Types> for PeerClient {
         &'s mut self,
         input: S,
         _option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
@@ -222,7 +225,11 @@ impl RaftNetworkV2<Types> for PeerClient {
 }
 
 /// Sends requests as they come; flushes when none is waiting.
-async fn send_appends<S>(mut input: S, mut writer: wire::Sender, sent: Arc<AtomicU64>) -> Result<(), WireError>
+async fn send_appends<S>(
+    mut input: S,
+    mut writer: wire::Sender,
+    sent: Arc<AtomicU64>,
+) -> Result<(), WireError>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
 {

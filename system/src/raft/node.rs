@@ -28,11 +28,7 @@ use super::{
     identity::{Identity, IdentityError, Membership, founder_id},
     log::{LogConfig, LogHandle, LogStore, OpenError},
     machine::{Machine, Replica},
-    network::{
-        Network,
-        server::PeerServer,
-        wire::Connection,
-    },
+    network::{Network, server::PeerServer, wire::Connection},
     snapshot::SnapshotStore,
     types::{Command, NodeId, Peer, Types},
 };
@@ -102,6 +98,9 @@ impl NodeConfig {
             replication_lag_threshold: self.snapshot_entries.saturating_mul(2).max(5000),
             purge_batch_size: 256,
             enable_pre_vote: Some(true),
+            // A commit may rest on the followers alone: after a power loss the leader may lack what it acknowledged,
+            // and only an election finds that out.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         config.validate().map_err(|error| StartError::Config(error.to_string()))
@@ -206,9 +205,20 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// When the data directory is not usable, and see [`StartError`].
     pub async fn start(config: NodeConfig, machine: Arc<M>) -> Result<Arc<Self>, StartError> {
+        Self::start_on(config, machine, Arc::new(RealDisk)).await
+    }
+
+    /// The same with log and snapshots on another disk, such as one that fails.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_on(
+        config: NodeConfig,
+        machine: Arc<M>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Arc<Self>, StartError> {
         let raft_config = Arc::new(config.raft()?);
         let identity = Arc::new(Identity::open(&config.dir, &config.name, &config.url, &config.membership)?);
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let log_config = LogConfig {
             segment_bytes: config.segment_bytes,
             ..LogConfig::new(config.dir.join("wal"), identity.incarnation())

@@ -41,7 +41,7 @@ pub struct SnapshotFile {
 
 /// The directory of snapshots.
 #[derive(Debug, Clone)]
-pub(crate) struct SnapshotStore {
+pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
 }
@@ -56,7 +56,10 @@ fn name_of(last: Option<&LogId>) -> String {
 
 impl SnapshotStore {
     /// Opens the directory and removes what was not finished, received parts excepted.
-    pub(crate) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Whatever the disk answers.
+    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
         for name in disk.list(&dir)? {
             if name.ends_with(".tmp") {
                 disk.remove(&dir.join(name))?;
@@ -97,6 +100,23 @@ impl SnapshotStore {
         writer.put(MAGIC)?;
         writer.put_framed(&json)?;
         Ok(writer)
+    }
+
+    /// Makes `file` the newest snapshot here, if it lies elsewhere.
+    pub(crate) fn import(&self, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<SnapshotFile> {
+        if let Some((head, newest)) = self.newest()?
+            && head.meta == *meta
+        {
+            return Ok(newest);
+        }
+        let mut partial = self.partial(meta.last_log_id.as_ref(), file.bytes)?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while partial.have() < file.bytes {
+            let length = usize::try_from(file.bytes - partial.have()).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            file.file.read_at(&mut chunk[..length], partial.have())?;
+            partial.push(&chunk[..length])?;
+        }
+        partial.finish()
     }
 
     /// Where a transfer of the snapshot that ends at `last` is collected, and how much of it is there.
@@ -258,7 +278,10 @@ impl Read for SnapshotReader {
 
 fn damaged(file: &SnapshotFile, offset: u64, what: &str) -> io::Error {
     let path = file.path.display();
-    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {path} is damaged at offset {offset}: {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("snapshot {path} is damaged at offset {offset}: {what}"),
+    )
 }
 
 fn frame(file: &SnapshotFile, at: &mut u64, bytes_max: usize) -> io::Result<Vec<u8>> {
@@ -303,7 +326,8 @@ impl PartialSnapshot {
     /// Checks the whole and makes it the newest snapshot. A damaged one is thrown away, to be sent again.
     pub(crate) fn finish(self) -> io::Result<SnapshotFile> {
         let file = SnapshotFile { path: self.temporary.clone(), file: self.file.clone(), bytes: self.have };
-        let checked = SnapshotReader::new(&file).and_then(|mut reader| io::copy(&mut reader, &mut io::sink()));
+        let checked =
+            SnapshotReader::new(&file).and_then(|mut reader| io::copy(&mut reader, &mut io::sink()));
         if let Err(error) = checked {
             self.store.disk.remove(&self.temporary)?;
             return Err(error);

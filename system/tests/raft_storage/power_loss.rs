@@ -296,3 +296,23 @@ fn the_power_loss_model_loses_what_was_not_synced() {
     file.read_at(&mut bytes, 0).unwrap();
     assert_eq!(&bytes, b"kept");
 }
+
+#[test]
+fn a_missing_segment_is_refused() {
+    use queuebench_system::raft::disk::Disk;
+    let disk = MemoryDisk::new();
+    block_on(async {
+        let (mut log, handle) = open(&disk).unwrap();
+        for index in 0..60 {
+            append(&mut log, vec![entry(1, index, 300)]).await.unwrap();
+        }
+        handle.close();
+    });
+    let names = disk.list(Path::new("/wal")).unwrap();
+    assert!(names.len() > 3);
+    for name in [&names[0], &names[1]] {
+        let copy = disk.after_power_loss(|_| 0);
+        copy.remove(&Path::new("/wal").join(name)).unwrap();
+        assert!(matches!(open(&copy), Err(OpenError::Damaged { .. })), "{name} is missing");
+    }
+}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::{
     EntryPayload, LogId, RaftLogReader,
-    type_config::alias::{EntryOf, LogIdOf, VoteOf},
     impls::leader_id_adv::LeaderId,
     storage::{IOFlushed, RaftLogStorage},
     type_config::TypeConfigExt,
+    type_config::alias::{EntryOf, LogIdOf, VoteOf},
 };
 use queuebench_system::raft::{
     disk::{Disk, memory::MemoryDisk},

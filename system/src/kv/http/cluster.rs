@@ -80,7 +80,10 @@ pub(super) async fn add(State(api): State<Api>, uri: Uri, body: bytes::Bytes) ->
     let answer = asked.map_err(|error| Failure::bad_request(format!("{url} does not answer: {error}")))?;
     let whoami: Whoami = parse(&answer.body)?;
     if whoami.id != member.id {
-        return Err(Failure::bad_request(format!("the node at {url} is '{}', not '{}'", whoami.id, member.id)));
+        return Err(Failure::bad_request(format!(
+            "the node at {url} is '{}', not '{}'",
+            whoami.id, member.id
+        )));
     }
     if whoami.cluster.is_some() && whoami.cluster != node.identity().cluster() {
         return Err(Failure::bad_request(format!("the node at {url} belongs to another cluster")));
@@ -124,7 +127,8 @@ fn members(api: &Api) -> Response {
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::bad_request(format!("the body does not parse: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::bad_request(format!("the body does not parse: {error}")))
 }
 
 pub(super) async fn ready(State(api): State<Api>) -> Answer {

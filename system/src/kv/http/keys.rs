@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{Api, answer::Failure};
 use crate::kv::{
-    command::{Compare, Command, Delete, Operation, Put, Relation, Step, Target, Txn},
+    command::{Command, Compare, Delete, Operation, Put, Relation, Step, Target, Txn},
     service::{Consistency, KvError, REQUEST_BYTES_MAX},
     store::{KeyValue, prefix_end},
 };
@@ -55,7 +55,10 @@ fn decode_key(text: &str) -> Result<Bytes, Failure> {
         }
         let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
         let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        out.push(value.ok_or_else(|| Failure::bad_request("a '%' in the key is not followed by two hex digits"))?);
+        out.push(
+            value
+                .ok_or_else(|| Failure::bad_request("a '%' in the key is not followed by two hex digits"))?,
+        );
         rest = &rest[2..];
     }
     Ok(out.into())
@@ -69,7 +72,8 @@ struct Query {
 }
 
 fn query(uri: &Uri) -> Result<Query, Failure> {
-    let mut query = Query { prefix: Bytes::new(), limit: 100, after: None, consistency: Consistency::default() };
+    let mut query =
+        Query { prefix: Bytes::new(), limit: 100, after: None, consistency: Consistency::default() };
     for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode_key(&value.replace('+', "%20"))?;
@@ -79,19 +83,25 @@ fn query(uri: &Uri) -> Result<Query, Failure> {
             "limit" => {
                 let limit = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
                 let limit = limit.filter(|limit| (1..=LIST_MAX).contains(limit));
-                query.limit = limit
-                    .ok_or_else(|| Failure::bad_request(format!("limit must be a number from 1 to {LIST_MAX}")))?;
+                query.limit = limit.ok_or_else(|| {
+                    Failure::bad_request(format!("limit must be a number from 1 to {LIST_MAX}"))
+                })?;
             }
             "consistency" => {
                 query.consistency = match &value[..] {
                     b"linearizable" => Consistency::Linearizable,
                     b"lease" => Consistency::Lease,
                     b"serializable" => Consistency::Serializable,
-                    _ => return Err(Failure::bad_request("consistency must be linearizable, lease or serializable")),
+                    _ => {
+                        return Err(Failure::bad_request(
+                            "consistency must be linearizable, lease or serializable",
+                        ));
+                    }
                 };
             }
             _ => {
-                let message = format!("unknown parameter '{name}'; known are prefix, limit, after and consistency");
+                let message =
+                    format!("unknown parameter '{name}'; known are prefix, limit, after and consistency");
                 return Err(Failure::bad_request(message));
             }
         }
@@ -104,7 +114,8 @@ async fn read(api: &Api, key: Bytes, uri: &Uri, head: bool) -> Result<Response, 
     let found = api.kv.read(consistency, |store| (store.revision(), store.get(&key))).await;
     let (revision, found) = found.map_err(|error| Failure::of_read(api, &error, uri))?;
     let Some(kv) = found else {
-        let mut response = Failure::new(StatusCode::NOT_FOUND, "key_not_found", "key not found").into_response();
+        let mut response =
+            Failure::new(StatusCode::NOT_FOUND, "key_not_found", "key not found").into_response();
         response.headers_mut().insert("x-kv-revision", revision.into());
         return Ok(response);
     };
@@ -207,16 +218,14 @@ fn command(headers: &HeaderMap, key: &Bytes, step: Step) -> Result<Command, Fail
 }
 
 fn condition_failed() -> Failure {
-    Failure::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "the key is not as if-match or if-none-match demand")
+    Failure::new(
+        StatusCode::PRECONDITION_FAILED,
+        "precondition_failed",
+        "the key is not as if-match or if-none-match demand",
+    )
 }
 
-async fn put(
-    api: &Api,
-    key: Bytes,
-    headers: &HeaderMap,
-    uri: &Uri,
-    body: Body,
-) -> Result<Response, Failure> {
+async fn put(api: &Api, key: Bytes, headers: &HeaderMap, uri: &Uri, body: Body) -> Result<Response, Failure> {
     let value = axum::body::to_bytes(body, REQUEST_BYTES_MAX);
     let value = value.await.map_err(|_| {
         let message = format!("the value is larger than {REQUEST_BYTES_MAX} bytes, or was cut off");

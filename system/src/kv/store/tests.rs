@@ -55,7 +55,8 @@ fn a_command_with_a_known_id_is_answered_and_not_applied() {
 fn the_alarm_stops_puts_and_lets_deletes_through() {
     let mut store = Store::default();
     apply(&mut store, &Command::put("a", "1"));
-    let alarm = |no_space| Command { request_id: Bytes::new(), action: Some(Action::Alarm(Alarm { no_space })) };
+    let alarm =
+        |no_space| Command { request_id: Bytes::new(), action: Some(Action::Alarm(Alarm { no_space })) };
     apply(&mut store, &alarm(true));
     let put = Command::put("b", "1").with_request_id("y");
     assert_eq!(apply(&mut store, &put).refusal(), Refusal::NoSpace);

@@ -116,7 +116,8 @@ impl Index {
     }
 
     pub(super) fn truncate_after(&mut self, last: Option<u64>) {
-        while let Some(slot) = self.slots.pop_back_if(|slot| last.is_none_or(|last| slot.log_id.index > last)) {
+        while let Some(slot) = self.slots.pop_back_if(|slot| last.is_none_or(|last| slot.log_id.index > last))
+        {
             self.forget(&slot);
         }
         self.cached_from = self.cached_from.min(self.slots.len());

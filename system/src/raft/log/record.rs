@@ -112,9 +112,13 @@ pub(super) struct Place {
 pub(super) fn read_entry(place: &Place, seed: u32) -> io::Result<Entry> {
     let mut bytes = vec![0; place.bytes as usize];
     place.file.read_at(&mut bytes, place.offset)?;
-    let record = get(&Bytes::from(bytes), seed).filter(|record| record.kind == Kind::Entry).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("log record at offset {} is damaged", place.offset))
-    })?;
+    let record =
+        get(&Bytes::from(bytes), seed).filter(|record| record.kind == Kind::Entry).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("log record at offset {} is damaged", place.offset),
+            )
+        })?;
     Ok(codec::get_entry(record.payload)?)
 }
 

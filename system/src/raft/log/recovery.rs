@@ -16,6 +16,9 @@ use super::{
 };
 use crate::raft::{codec, disk::Disk};
 
+/// Number of a log's first record.
+const FIRST_SEQ: u64 = 1;
+
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -62,12 +65,17 @@ pub(super) fn recover(disk: &dyn Disk, config: &LogConfig, seed: u32) -> Result<
     let mut index = Index::new(config.cache_bytes);
     let numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();
     let mut all: Vec<Segment> = Vec::new();
+    let mut first_seq = None;
     let mut next_seq = None;
     let mut end = 0;
     for (position, &number) in numbers.iter().enumerate() {
         let path = config.dir.join(segment::file_name(number));
         let file = disk.open(&path).map_err(io_error(format!("opening {}", path.display())))?;
-        let mut scan = Scan { seed, last: position + 1 == numbers.len(), segment: Segment { number, path, file, last_index: None } };
+        let mut scan = Scan {
+            seed,
+            last: position + 1 == numbers.len(),
+            segment: Segment { number, path, file, last_index: None },
+        };
         let content = scan.read()?;
         let header = scan.header(&content)?;
         if let Some(before) = all.last()
@@ -77,17 +85,21 @@ pub(super) fn recover(disk: &dyn Disk, config: &LogConfig, seed: u32) -> Result<
             return Err(scan.damaged(0, what));
         }
         if all.is_empty() {
-            index.marks = Marks { purged: header.marks.purged, ..header.marks };
+            index.marks = header.marks;
+            first_seq = Some(header.first_seq);
         }
         let mut seq = header.first_seq;
         end = scan.replay(&content, &mut seq, &mut index)?;
         next_seq = Some(seq);
         all.push(scan.segment);
     }
-    if let (Some(first), Some(segment)) = (index.first_index(), all.first())
-        && first > index.marks.purged.map_or(0, |id| id.index + 1)
-    {
-        let what = format!("entries before index {first} are missing");
+    // Segments are removed from the front only after a purge that is found further on.
+    let missing = match index.marks.purged {
+        Some(purged) => index.first_index().is_some_and(|first| first > purged.index + 1),
+        None => first_seq.is_some_and(|seq| seq != FIRST_SEQ),
+    };
+    if let (true, Some(segment)) = (missing, all.first()) {
+        let what = "segments before it are missing".into();
         return Err(OpenError::Damaged { path: segment.path.clone(), offset: 0, what });
     }
     let next_seq = match next_seq {
@@ -102,12 +114,12 @@ pub(super) fn recover(disk: &dyn Disk, config: &LogConfig, seed: u32) -> Result<
             let marks = Marks::default();
             let make = || {
                 let file = segment::prepare(disk, &config.dir, config.segment_bytes)?;
-                let header = Header { number: 1, first_seq: 1, marks };
+                let header = Header { number: 1, first_seq: FIRST_SEQ, marks };
                 segment::begin(disk, &config.dir, file, &header, seed)
             };
             all.push(make().map_err(io_error(format!("making a segment in {}", config.dir.display())))?);
             end = HEADER_BYTES;
-            1
+            FIRST_SEQ
         }
     };
     Ok(Recovered { index, next_seq, segments: Segments { all, end } })

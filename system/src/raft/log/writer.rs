@@ -4,13 +4,7 @@
 //! waits and leaves in the shared state so that nothing is taken afterwards. The next segment is prepared on
 //! a second thread while the current one fills.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Instant,
-};
+use std::{io, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
 
 use super::{
     LogConfig, Shared,
@@ -44,7 +38,16 @@ impl Writer {
             let state = shared.state.lock();
             (state.index.marks, state.next_seq)
         };
-        Self { shared, disk, config, segments: found.all, end: found.end, written, unflushed: false, spare: None }
+        Self {
+            shared,
+            disk,
+            config,
+            segments: found.all,
+            end: found.end,
+            written,
+            unflushed: false,
+            spare: None,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -147,7 +150,8 @@ impl Writer {
         } else {
             self.unflushed = true;
         }
-        segment.last_index = segment.last_index.max(batch.entries.iter().map(|entry| entry.log_id.index).max());
+        segment.last_index =
+            segment.last_index.max(batch.entries.iter().map(|entry| entry.log_id.index).max());
         let places = batch.entries.iter().map(|entry| Place {
             file: segment.file.clone(),
             offset: self.end + entry.at as u64,

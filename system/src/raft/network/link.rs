@@ -68,7 +68,13 @@ impl Link {
             connection.flush().await?;
             let answer = connection.next().await?.ok_or(WireError::Closed)?.into_answer()?;
             let welcome: Welcome = serde_json::from_slice(&answer)?;
-            let met = Hello { cluster: hello.cluster, from: self.target, to: hello.from, name: welcome.name, incarnation: welcome.incarnation };
+            let met = Hello {
+                cluster: hello.cluster,
+                from: self.target,
+                to: hello.from,
+                name: welcome.name,
+                incarnation: welcome.incarnation,
+            };
             self.identity.meet(&met)?;
             Ok(connection)
         };
@@ -98,7 +104,12 @@ impl Link {
     }
 
     /// Asks, and waits for the answer at most `patience`.
-    pub(crate) async fn call(&self, kind: FrameKind, payload: Bytes, patience: Duration) -> Result<Bytes, WireError> {
+    pub(crate) async fn call(
+        &self,
+        kind: FrameKind,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, WireError> {
         let ask = async {
             let open = self.multiplexed().await?;
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);

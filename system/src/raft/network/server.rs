@@ -75,7 +75,7 @@ impl<M: Machine> PeerServer<M> {
             connection.send(FrameKind::Refusal, 0, refusal.to_string().as_bytes()).await?;
             return connection.flush().await;
         }
-        let welcome = Welcome { name: self.identity.name().into(), incarnation: self.identity.incarnation() };
+        let welcome = Welcome { name: self.identity.name(), incarnation: self.identity.incarnation() };
         connection.send(FrameKind::Answer, 0, &serde_json::to_vec(&welcome)?).await?;
         connection.flush().await?;
 
@@ -101,7 +101,9 @@ impl<M: Machine> PeerServer<M> {
         };
         // The core still owes answers to what it took; they go out before the connection closes.
         conversation.finish().await;
-        let _ = writer.await;
+        if !writer.is_finished() {
+            let _ = writer.await;
+        }
         result
     }
 }
@@ -142,7 +144,9 @@ impl<M: Machine> Conversation<M> {
                 self.snapshot(frame).await
             }
             _ => {
-                let Ok(permit) = self.questions.clone().acquire_owned().await else { return Err(WireError::Closed) };
+                let Ok(permit) = self.questions.clone().acquire_owned().await else {
+                    return Err(WireError::Closed);
+                };
                 let (server, answers) = (self.server.clone(), self.answers.clone());
                 // Bounded by the permits; ends with its answer, which every branch gives in bounded time.
                 tokio::spawn(async move {
@@ -189,7 +193,8 @@ impl<M: Machine> Conversation<M> {
                 self.answers.send((FrameKind::Answer, frame.id, have)).await.map_err(|_| WireError::Closed)
             }
             (FrameKind::SnapshotChunk, Some((offer, mut partial))) if frame.id == partial.have() => {
-                let written = tokio::task::spawn_blocking(move || partial.push(&frame.payload).map(|()| partial));
+                let written =
+                    tokio::task::spawn_blocking(move || partial.push(&frame.payload).map(|()| partial));
                 self.snapshot = Some((offer, written.await.map_err(std::io::Error::other)??));
                 Ok(())
             }

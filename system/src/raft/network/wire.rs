@@ -171,7 +171,8 @@ impl Receiver {
                 }
                 if self.buffer.len() >= HEADER_BYTES + length {
                     let kind = FrameKind::ALL.into_iter().find(|kind| *kind as u8 == tag);
-                    let kind = kind.ok_or_else(|| io::Error::other(format!("a peer sent a frame of kind {tag}")))?;
+                    let kind =
+                        kind.ok_or_else(|| io::Error::other(format!("a peer sent a frame of kind {tag}")))?;
                     self.buffer.advance(HEADER_BYTES);
                     let payload = self.buffer.split_to(length).freeze();
                     return Ok(Some(Frame { kind, id, payload }));
@@ -206,7 +207,8 @@ impl Connection {
     /// Connects to a node's public URL and upgrades.
     pub(crate) async fn open(url: &str) -> Result<Self, WireError> {
         let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
-        let address = address.filter(|address| address.contains(':')).ok_or_else(|| WireError::Url(url.into()))?;
+        let address =
+            address.filter(|address| address.contains(':')).ok_or_else(|| WireError::Url(url.into()))?;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (source, mut sink) = stream.into_split();
@@ -220,7 +222,14 @@ impl Connection {
         let mut line = String::new();
         head.read_line(&mut line).await?;
         let status = line.trim_end().to_owned();
-        while head.read_line({ line.clear(); &mut line }).await? > 2 {}
+        while head
+            .read_line({
+                line.clear();
+                &mut line
+            })
+            .await?
+            > 2
+        {}
         if !status.contains(" 101") {
             return Err(WireError::Refused(format!("{url} answered '{status}'")));
         }

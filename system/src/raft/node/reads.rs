@@ -16,10 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::raft::{
     identity::Identity,
     machine::{Machine, Replica},
-    network::{
-        link::Link,
-        wire::FrameKind,
-    },
+    network::{link::Link, wire::FrameKind},
     types::{NodeId, Types},
 };
 
@@ -130,7 +127,8 @@ impl<M: Machine> Rounds<M> {
             // The round begins after every read in it: that is what makes it count for them.
             let lease = batch.iter().all(|read| read.policy == ReadPolicy::Lease);
             let local = tokio::time::timeout(self.timeout, self.local(lease)).await;
-            let local = local.unwrap_or_else(|_| Err(ReadError::NoLeader("no majority confirmed in time".into())));
+            let local =
+                local.unwrap_or_else(|_| Err(ReadError::NoLeader("no majority confirmed in time".into())));
             let remote = match &local {
                 Err(_) if batch.iter().any(|read| !read.here) => Some(self.remote().await),
                 _ => None,
@@ -174,7 +172,9 @@ impl<M: Machine> Rounds<M> {
             let link = Link::new(self.identity.clone(), node, url.clone());
             self.leader = Some((node, url, link));
         }
-        let Some((_, _, link)) = &self.leader else { return Err(ReadError::NoLeader("there is none".into())) };
+        let Some((_, _, link)) = &self.leader else {
+            return Err(ReadError::NoLeader("there is none".into()));
+        };
         let asked = link.call(FrameKind::ReadIndex, bytes::Bytes::new(), self.timeout).await;
         let answer = asked.map_err(|error| ReadError::NoLeader(error.to_string()))?;
         serde_json::from_slice(&answer).map_err(|error| ReadError::NoLeader(error.to_string()))
