@@ -1,6 +1,6 @@
 //! Snapshots as files: framed, checksummed, atomically installed.
 //!
-//! A file is a header (magic, then a JSON line of its [`SnapshotHead`]), chunks of at most 256 KiB each with
+//! A file is a header (magic, then what it covers as JSON), chunks of at most 256 KiB each with
 //! their length and crc32c, and a closing mark that repeats how much there was. It is written under a
 //! temporary name, flushed, renamed and its directory flushed; only then does it count. One snapshot is kept
 //! beside the newest. A received snapshot is a partial file named after what it will be, so that a broken
