@@ -91,6 +91,9 @@ impl Bench {
             linger_ms: 5,
             batch_bytes,
             max_in_flight: load.in_flight,
+            // The tool's defaults: a starved machine must not look like a failure on one side only.
+            delivery_timeout_ms: 120_000,
+            request_timeout_ms: 30_000,
             ..self.config("publish")
         }))?;
         let (mut ours, mut tool) = (Vec::new(), Vec::new());

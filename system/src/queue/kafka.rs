@@ -226,25 +226,24 @@ impl Inner {
         }
         let mut largest = 0;
         for group in groups {
-            // Before the broker is asked, so that what is processed meanwhile counts as waiting rather
-            // than as less than nothing.
-            let members: Vec<_> =
-                self.subscribers.lock().iter().filter(|member| member.group == group).cloned().collect();
-            let mut lags = self.admin.lag(Some(&group))?;
-            let mut ahead = 0;
-            for member in members {
-                for (partition, processed, behind) in member.tracker.lock().progress() {
-                    let Some(lag) = lags.get_mut(partition as usize) else { continue };
-                    // What is processed here is committed up to a second later.
-                    lag.committed = lag.committed.max(processed);
-                    ahead += i64::try_from(behind).unwrap_or(0);
-                }
-            }
-            let waiting: i64 = lags
+            let lags = self.admin.lag(Some(&group))?;
+            let mut waiting: Vec<i64> = lags
                 .iter()
                 .map(|lag| (lag.end - lag.committed.unwrap_or(lag.begin).max(lag.begin)).max(0))
-                .sum();
-            largest = largest.max(waiting - ahead);
+                .collect();
+            // Members here know better: what they have processed is committed up to a second later.
+            let members: Vec<_> =
+                self.subscribers.lock().iter().filter(|member| member.group == group).cloned().collect();
+            for member in members {
+                for (partition, position, open) in member.tracker.lock().progress() {
+                    if let (Some(waiting), Some(lag)) =
+                        (waiting.get_mut(partition as usize), lags.get(partition as usize))
+                    {
+                        *waiting = i64::try_from(open).unwrap_or(i64::MAX) + (lag.end - position).max(0);
+                    }
+                }
+            }
+            largest = largest.max(waiting.iter().sum());
         }
         let in_hand = self.counters.in_hand();
         let waiting = u64::try_from(largest).unwrap_or(0);

@@ -10,7 +10,7 @@ use queuebench_system::queue::kafka::{Kafka, KafkaConfig, KafkaDelivery, KafkaSu
 use queuebench_system::queue::{
     Acknowledge, Completions, Delivery, Outcome, Publisher, Queue, SubscribeOptions, Subscriber, Token,
 };
-use queuebench_testcontainers::{Backend, Running, StartOptions, require, start};
+use queuebench_testcontainers::{Backend, Running, StartOptions, Via, require, start};
 
 /// No single step takes this long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,11 +44,18 @@ pub(crate) fn shared_broker() -> Option<&'static str> {
     }
 }
 
-/// A broker of one's own, to be broken.
+/// A broker of one's own, to be broken: a process of this machine where possible, as that is the quickest to
+/// come back.
 pub(crate) async fn own_broker() -> Option<Running> {
-    match start(Backend::Kafka, StartOptions { external: None, ..StartOptions::from_env(Backend::Kafka) })
-        .await
-    {
+    let options = StartOptions {
+        external: None,
+        time_limit: Duration::from_secs(120),
+        ..StartOptions::from_env(Backend::Kafka)
+    };
+    if let Ok(running) = start(Backend::Kafka, StartOptions { via: Via::Native, ..options.clone() }).await {
+        return Some(running);
+    }
+    match start(Backend::Kafka, options).await {
         Ok(running) => Some(running),
         Err(error) => {
             require::skip(&["kafka"], &error);

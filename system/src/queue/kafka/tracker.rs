@@ -34,6 +34,8 @@ struct Partition {
     processed: Option<i64>,
     /// `processed` has moved since it was last taken.
     moved: bool,
+    /// The offset after the last message received or passed over.
+    position: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl Tracker {
         let sequence = state.first + state.entries.len() as u64;
         state.entries.push_back(Entry { offset, done: false });
         let epoch = state.epoch;
+        state.position = Some(offset + 1);
         self.outstanding += 1;
         self.held += 1;
         Some(Ticket { partition, epoch, sequence })
@@ -138,6 +141,9 @@ impl Tracker {
     /// everything received is processed, so is that.
     pub(super) fn skip_to(&mut self, partition: u32, offset: i64) {
         let state = self.partition(partition);
+        if state.assigned {
+            state.position = state.position.max(Some(offset));
+        }
         if state.assigned && state.entries.is_empty() && state.processed.is_none_or(|before| before < offset)
         {
             state.processed = Some(offset);
@@ -154,11 +160,12 @@ impl Tracker {
         }
     }
 
-    /// For each partition of ours: its number, the processed position if any, and how many messages after
-    /// it are processed already.
-    pub(super) fn progress(&self) -> impl Iterator<Item = (u32, Option<i64>, usize)> + '_ {
-        (0..).zip(&self.partitions).filter(|(_, state)| state.assigned).map(|(number, state)| {
-            (number, state.processed, state.entries.iter().filter(|entry| entry.done).count())
+    /// For each partition of ours that has begun: its number, the position after what was received from
+    /// it, and how many of those messages are not processed.
+    pub(super) fn progress(&self) -> impl Iterator<Item = (u32, i64, usize)> + '_ {
+        (0..).zip(&self.partitions).filter(|(_, state)| state.assigned).filter_map(|(number, state)| {
+            let open = state.entries.iter().filter(|entry| !entry.done).count();
+            Some((number, state.position?, open))
         })
     }
 
@@ -239,11 +246,13 @@ mod tests {
         let ticket = tracker.arrived(0, 3).unwrap();
         tracker.skip_to(0, 5);
         assert_eq!(moved(&mut tracker), [], "a message is still open");
+        assert_eq!(tracker.progress().collect::<Vec<_>>(), [(0, 5, 1)]);
         tracker.finish(ticket).unwrap();
         tracker.skip_to(0, 5);
         assert_eq!(moved(&mut tracker), [(0, 5)]);
         tracker.skip_to(0, 4);
         assert_eq!(moved(&mut tracker), [], "never back");
+        assert_eq!(tracker.progress().collect::<Vec<_>>(), [(0, 5, 0)]);
     }
 
     proptest! {
