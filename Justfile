@@ -8,6 +8,10 @@ compare-queues *ARGS:
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
+# Kills, pauses and power cuts of whole key-value clusters; wants a machine of its own.
+test-faults *ARGS:
+    cargo test -p queuebench-system --features fault-tests --test kv_cluster {{ARGS}}
+
 # The benches, named after the modules they measure.
 bench *ARGS:
     cargo bench {{ARGS}}
