@@ -5,6 +5,7 @@
 //! - [`message`]: what travels.
 //! - [`queue`]: the trait family every backend implements, and the backends (memory, NATS JetStream,
 //!   Kafka, and the composite of several).
+//! - [`pipeline`]: gateway, ingest, processor and gRPC server over a queue.
 //! - [`telemetry`]: metrics, trace context and log output of the services.
 //!
 //! This crate knows nothing of the harness that measures it: it records no latencies, draws nothing and
@@ -14,9 +15,12 @@
 //! |---|---|---|
 //! | `nats` | NATS JetStream backend | yes |
 //! | `kafka` | Apache Kafka backend (builds the bundled librdkafka) | yes |
+//! | `pipeline` | gateway, ingest, processor and gRPC server | yes |
 //! | `telemetry` | metrics, trace context, log output, OTLP traces | with `pipeline` |
 
 pub mod message;
+#[cfg(feature = "pipeline")]
+pub mod pipeline;
 pub mod queue;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;

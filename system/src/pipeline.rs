@@ -1,0 +1,17 @@
+//! The pipeline: gateway, ingest service, processor and gRPC server over a queue.
+//!
+//! Each service is a value: `start(config)` returns a handle with `address()` and `shutdown(deadline)`.
+//! The programs are thin shells around them.
+
+mod admission;
+pub mod breaker;
+pub mod config;
+mod context;
+pub mod gateway;
+mod http;
+pub mod ingest;
+pub mod rate_limit;
+mod stream;
+mod upstream;
+mod validation;
+pub mod wire;
