@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bounds of one service.
 #[derive(Debug)]
-pub struct Admission {
+pub(crate) struct Admission {
     max_requests: usize,
     max_bytes: usize,
     requests: AtomicUsize,
@@ -17,19 +17,19 @@ pub struct Admission {
 
 /// The right to be in work; gives its share back when dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
 }
 
 impl Admission {
     /// Nothing in work.
-    pub fn new(max_requests: usize, max_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(max_requests: usize, max_bytes: usize) -> Arc<Self> {
         Arc::new(Self { max_requests, max_bytes, requests: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
     }
 
     /// A permit for one request of `bytes`, if both bounds allow it.
-    pub fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
+    pub(crate) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         if self.requests.fetch_add(1, Ordering::Relaxed) >= self.max_requests {
             self.requests.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -39,14 +39,14 @@ impl Admission {
     }
 
     /// Requests in work.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
 impl Permit {
     /// Asks for `more` bytes; says whether they were granted.
-    pub fn grow(&mut self, more: usize) -> bool {
+    pub(crate) fn grow(&mut self, more: usize) -> bool {
         let before = self.admission.bytes.fetch_add(more, Ordering::Relaxed);
         let granted = before.saturating_add(more) <= self.admission.max_bytes;
         if granted {

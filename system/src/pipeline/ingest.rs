@@ -319,7 +319,7 @@ impl StreamService for Inner {
             let reply = Box::new(move |answer: Result<_, _>| {
                 target.record(answer.is_ok());
                 let told = match answer {
-                    Ok(super::stream::frame::AnswerFrame { status, retry_after_s, .. }) => {
+                    Ok(stream::frame::AnswerFrame { status, retry_after_s, .. }) => {
                         Told::of_processor(status, retry_after_s, &id)
                     }
                     Err(_) => Told::failed(1),

@@ -142,10 +142,7 @@ fn unavailable(counters: &UpstreamCounters, error: &CallError) -> Answer {
 async fn with_message(answer: Answer) -> Answer {
     use http_body_util::BodyExt as _;
     let (mut head, body) = answer.into_parts();
-    // A body in memory is there at once and cannot fail.
-    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
-        return Answer::from_parts(head, Full::default());
-    };
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
     let Some(object) = body.trim_ascii_end().strip_suffix(b"}") else {
         return Answer::from_parts(head, Full::new(body));
     };
