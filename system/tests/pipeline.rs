@@ -2,6 +2,8 @@
 
 #[path = "pipeline/client.rs"]
 mod client;
+#[path = "pipeline/deploy.rs"]
+mod deploy;
 #[path = "pipeline/faults.rs"]
 mod faults;
 #[path = "pipeline/gateway.rs"]

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
   NATS_URL                    NATS servers [nats://localhost:4222]
   KAFKA_BROKERS               Kafka brokers, separated by commas [localhost:9092]
   KAFKA_TOPIC                 topic [diplom-messages]
+  KAFKA_PARTITIONS            its partitions [4]
   KAFKA_CONSUMER_GROUP        consumer group [processor-group]
   COMPOSITE_PROVIDERS         children of the composite, separated by commas [nats,kafka]
   COMPOSITE_STRATEGY          fail-fast or best-effort [fail-fast]

@@ -246,6 +246,8 @@ pub struct ProcessorConfig {
     pub kafka_brokers: String,
     /// Kafka topic.
     pub kafka_topic: String,
+    /// Partitions of the topic: it is created with as many, and refused if it is there with another number.
+    pub kafka_partitions: u32,
     /// Kafka consumer group.
     pub kafka_consumer_group: String,
     /// Children of the composite, separated by commas.
@@ -270,6 +272,7 @@ impl Default for ProcessorConfig {
             nats_url: "nats://localhost:4222".into(),
             kafka_brokers: "localhost:9092".into(),
             kafka_topic: "diplom-messages".into(),
+            kafka_partitions: 4,
             kafka_consumer_group: "processor-group".into(),
             composite_providers: "nats,kafka".into(),
             composite_strategy: "fail-fast".into(),
@@ -286,6 +289,7 @@ impl ProcessorConfig {
         env.text("NATS_URL", &mut self.nats_url);
         env.text("KAFKA_BROKERS", &mut self.kafka_brokers);
         env.text("KAFKA_TOPIC", &mut self.kafka_topic);
+        env.number("KAFKA_PARTITIONS", &mut self.kafka_partitions);
         env.text("KAFKA_CONSUMER_GROUP", &mut self.kafka_consumer_group);
         env.text("COMPOSITE_PROVIDERS", &mut self.composite_providers);
         env.text("COMPOSITE_STRATEGY", &mut self.composite_strategy);

@@ -14,8 +14,9 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::config::{ConfigError, ProcessorConfig};
-use crate::queue::{Durability, Memory, MemoryConfig, Queue, QueueError};
+use crate::queue::{Durability, Queue, QueueError};
 
+mod backend;
 mod dead_letters;
 mod depth;
 mod intake;
@@ -29,9 +30,6 @@ pub use dead_letters::{DeadLetter, DeadLetterQueue};
 pub use processing::{Prefix, Processing, ProcessingError, ProcessingResult, ResultSink};
 
 use service::Inner;
-
-/// Consumer group of the workers where the backend's own settings name none.
-const GROUP: &str = "processor-group";
 
 /// The processor could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -112,18 +110,7 @@ trait Control: Send + Sync {
 /// When a setting cannot work, the queue cannot be opened or the address cannot be bound.
 pub async fn start(config: ProcessorConfig) -> Result<Processor, StartError> {
     config.validate()?;
-    match config.queue_type.as_str() {
-        "memory" => {
-            let capacity = usize::try_from(config.queue_size).unwrap_or(usize::MAX);
-            let queue = Memory::open(MemoryConfig { capacity, ..MemoryConfig::default() })?;
-            start_with(config, Parts::over(queue)).await
-        }
-        _ => Err(StartError::Config(ConfigError::Value {
-            name: "QUEUE_TYPE",
-            value: config.queue_type,
-            wanted: "memory, nats, kafka or composite",
-        })),
-    }
+    backend::start(config).await
 }
 
 /// Starts a processor from its parts, for instance over a queue or with a processing of one's own.

@@ -94,8 +94,10 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Connects to nothing yet. `service` names it in the metrics.
     pub(crate) fn new(service: &'static str, config: &UpstreamConfig, registry: &Registry) -> Arc<Self> {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let urls = config.url.split(',').map(str::trim);
         let targets: Vec<_> =
-            config.url.split(',').map(str::trim).map(|url| Arc::new(Target::new(url, config))).collect();
+            urls.map(|url| Arc::new(Target::new(url, config, tasks.clone(), stop.clone()))).collect();
         for target in &targets {
             let (shown, counted) = (Arc::clone(target), Arc::clone(target));
             let labels = [("service", service), ("target", target.url())];
@@ -115,18 +117,36 @@ impl Upstream {
             next: AtomicUsize::new(0),
             plain: PlainClient::new(config),
             config: config.clone(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
         })
     }
 
-    /// An open stream, if there is one and its breaker lets a call through: the way without any wait.
+    /// An open stream, if there is one and its breaker lets a call through: the way without any wait. An
+    /// address whose turn it is and that has none is connected in the background meanwhile.
     pub(crate) fn lane(&self) -> Option<(Arc<Lane>, Arc<Target>)> {
-        self.rotation().find_map(|target| {
-            let lane = target.open_lane()?;
-            target.admit().ok()?;
-            Some((lane, Arc::clone(target)))
+        self.rotation().find_map(|target| match target.open_lane() {
+            Some(lane) => target.admit().is_ok().then(|| (lane, Arc::clone(target))),
+            None => {
+                // A single address is connected by the call that needs it.
+                if self.targets.len() > 1 {
+                    self.connect_in_background(target);
+                }
+                None
+            }
         })
+    }
+
+    fn connect_in_background(&self, target: &Arc<Target>) {
+        if self.stop.is_cancelled() || !target.is_due() {
+            return;
+        }
+        let (target, until) = (Arc::clone(target), Instant::now() + self.config.timeout());
+        self.tasks.spawn(async move {
+            if target.link(until).await.is_err() {
+                target.record(false);
+            }
+        });
     }
 
     /// Posts `body` over a stream, or to `path` in plain HTTP.
@@ -161,7 +181,7 @@ impl Upstream {
         body: Bytes,
         deadline: Instant,
     ) -> Result<Posted, CallError> {
-        if let Link::Stream(lane) = target.link(self, deadline).await? {
+        if let Link::Stream(lane) = target.link(deadline).await? {
             return Ok(lane::call(&lane, context, body).await.map(posted)?);
         }
         let mut headers = HeaderMap::new();
@@ -208,7 +228,7 @@ impl Upstream {
         let deadline = Instant::now() + self.config.timeout();
         let mut last = CallError::InvalidUrl;
         for target in self.rotation() {
-            let attempt = async { Ok(matches!(target.link(self, deadline).await?, Link::Plain)) };
+            let attempt = async { Ok(matches!(target.link(deadline).await?, Link::Plain)) };
             match target.settle(tokio::time::timeout_at(deadline, attempt).await) {
                 ControlFlow::Break(outcome) => return outcome,
                 ControlFlow::Continue(error) => last = error,

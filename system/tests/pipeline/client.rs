@@ -111,8 +111,14 @@ where
     }
 }
 
+/// The defaults with deadlines that a busy test machine keeps; tests of deadlines set their own.
 pub(crate) fn settings() -> Settings {
-    Settings::default()
+    let mut settings = Settings::default();
+    settings.gateway.ingest.timeout_ms = 30_000;
+    settings.gateway.processor.timeout_ms = 30_000;
+    settings.ingest.processor.timeout_ms = 25_000;
+    settings.processor.publish_timeout_ms = 20_000;
+    settings
 }
 
 pub(crate) async fn pipeline() -> Embedded {

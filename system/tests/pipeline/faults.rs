@@ -65,7 +65,7 @@ async fn nothing_acknowledged_is_lost_when_everything_stops_under_load() {
         })),
         ..Parts::over(queue)
     };
-    let settings = queuebench_system::pipeline::config::Settings::default();
+    let settings = crate::client::settings();
     let pipeline = queuebench_system::pipeline::embedded::start_with(settings, parts).await.unwrap();
     let to = pipeline.address();
     let started = Arc::new(tokio::sync::Barrier::new(17));

@@ -120,7 +120,7 @@ async fn wrong_requests_are_refused_as_the_table_says() {
     assert_eq!(http.post(to, "/enqueue", "null").await.status, 202, "no field is required");
     processor.shutdown(Duration::from_secs(5)).await.unwrap();
     let bad = processor::start(ProcessorConfig { queue_type: "rabbit".into(), ..processor_config() }).await;
-    assert_eq!(bad.unwrap_err().to_string(), "QUEUE_TYPE is rabbit: memory, nats, kafka or composite");
+    assert!(bad.unwrap_err().to_string().starts_with("QUEUE_TYPE is rabbit: memory"));
     let none = processor::start(ProcessorConfig { workers: 0, ..processor_config() }).await;
     assert!(none.unwrap_err().to_string().contains("PROCESSOR_WORKERS"));
 }

@@ -171,7 +171,6 @@ async fn serve_http1<S: Service, I: Read + Write + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout())
         .max_buf_size(config.max_head_bytes.max(8_192))
-        .pipeline_flush(true)
         .serve_connection(io, handler)
         .with_upgrades();
     tokio::pin!(connection);

@@ -16,7 +16,7 @@ pub(super) fn of_body(body: &[u8], context: &RequestContext) -> Result<Message, 
     wire.shrink_to_fit();
     let id = MessageId::from(parsed.id);
     let key = Bytes::copy_from_slice(id.as_bytes());
-    let mut headers = Vec::with_capacity(4);
+    let mut headers = Vec::with_capacity(3);
     let mut add = |name: &'static str, value: Bytes| {
         // Brokers carry one line of text; what is no such line is in the body anyway.
         if !value.is_empty() && value.iter().all(|byte| *byte >= 0x20 && *byte != 0x7f) {
@@ -24,7 +24,6 @@ pub(super) fn of_body(body: &[u8], context: &RequestContext) -> Result<Message, 
         }
     };
     add("source", parsed.source.into_bytes().into());
-    add("message_id", key.clone());
     add(X_REQUEST_ID_NAME, Bytes::copy_from_slice(&context.request_id));
     if let Some(trace) = context.trace {
         add(TRACEPARENT, trace.to_string().into_bytes().into());
@@ -50,6 +49,6 @@ mod tests {
         assert_eq!(message.id.as_str(), "m-1");
         assert_eq!(message.key, "m-1");
         let names: Vec<_> = message.headers.iter().map(|(name, _)| name.clone()).collect();
-        assert_eq!(names, ["message_id", "x-request-id"], "a source of two lines is no header");
+        assert_eq!(names, ["x-request-id"], "a source of two lines is no header");
     }
 }

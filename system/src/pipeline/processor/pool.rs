@@ -13,15 +13,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Parts;
 use super::dead_letters::DeadLetters;
 use super::processing::{Processing, ResultSink};
-use super::{GROUP, Parts};
 use crate::pipeline::config::ProcessorConfig;
 use crate::queue::{Acknowledge, Queue, QueueError, SubscribeError, SubscribeOptions, Subscriber};
 use crate::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
 
 mod attempt;
 
+/// Group of the workers where the backend's own settings name none.
+const GROUP: &str = "processor-group";
+/// The durable consumer that existing deployments know.
+const NATS_CONSUMER: &str = "messages-consumer";
 /// What a batch should take.
 const BATCH_TIME: Duration = Duration::from_millis(1);
 /// Pause before a failed subscription is made anew.
@@ -99,10 +103,10 @@ impl Pool {
         registry: &Registry,
     ) -> Result<Self, QueueError> {
         let options = SubscribeOptions {
-            group: if queue.backend() == "kafka" {
-                config.kafka_consumer_group.clone()
-            } else {
-                GROUP.to_owned()
+            group: match queue.backend() {
+                "kafka" => config.kafka_consumer_group.clone(),
+                "nats" => NATS_CONSUMER.to_owned(),
+                _ => GROUP.to_owned(),
             },
             prefetch: config.prefetch,
             acknowledge: Acknowledge::Explicit,

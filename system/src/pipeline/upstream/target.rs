@@ -14,8 +14,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::{CallError, PlainRequest, Upstream};
+use super::{CallError, PlainRequest};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::config::UpstreamConfig;
 use crate::pipeline::stream;
@@ -25,6 +27,8 @@ use crate::pipeline::stream::lane::Lane;
 const PLAIN_FOR: Duration = Duration::from_secs(5);
 /// How long a service may take to say whether it takes a stream.
 const HANDSHAKE: Duration = Duration::from_millis(500);
+/// Pause between attempts to connect in the background.
+const RETRY: Duration = Duration::from_millis(500);
 /// How long a stream's peer may refuse to read.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -60,10 +64,19 @@ pub(crate) struct Target {
     timeout: Duration,
     connect_timeout: Duration,
     always_plain: bool,
+    /// When it was last connected in the background.
+    last_try: Mutex<Option<Instant>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Target {
-    pub(super) fn new(url: &str, config: &UpstreamConfig) -> Self {
+    pub(super) fn new(
+        url: &str,
+        config: &UpstreamConfig,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let base = match url.parse::<Uri>() {
             Err(_) => Base::Invalid,
             Ok(uri) => match (uri.scheme_str(), uri.authority()) {
@@ -84,6 +97,9 @@ impl Target {
             timeout: config.timeout(),
             connect_timeout: config.connect_timeout(),
             always_plain: config.plain,
+            last_try: Mutex::new(None),
+            tasks,
+            stop,
         }
     }
 
@@ -152,8 +168,21 @@ impl Target {
         }
     }
 
+    /// Whether it is time for another attempt to connect in the background; at most one per pause.
+    pub(super) fn is_due(&self) -> bool {
+        if self.current().is_some() {
+            return false;
+        }
+        let mut last = self.last_try.lock();
+        let due = last.is_none_or(|at| at.elapsed() >= RETRY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+
     /// The way to speak to it: the one there is, or a new one.
-    pub(super) async fn link(&self, upstream: &Upstream, deadline: Instant) -> Result<Link, CallError> {
+    pub(super) async fn link(&self, deadline: Instant) -> Result<Link, CallError> {
         self.admit()?;
         if let Some(link) = self.current() {
             return Ok(link);
@@ -169,7 +198,7 @@ impl Target {
         {
             return Err(error.clone());
         }
-        match self.connect(upstream, deadline).await {
+        match self.connect(deadline).await {
             Ok(link) => {
                 *self.link.lock() = Some((link.clone(), Instant::now()));
                 *last_failure = None;
@@ -193,7 +222,7 @@ impl Target {
         }
     }
 
-    async fn connect(&self, upstream: &Upstream, deadline: Instant) -> Result<Link, CallError> {
+    async fn connect(&self, deadline: Instant) -> Result<Link, CallError> {
         let (authority, prefix) = self.usable()?;
         let port = authority.port_u16().unwrap_or(80);
         let host = authority.host().trim_matches(['[', ']']);
@@ -209,8 +238,8 @@ impl Target {
             Ok(Ok(Some(upgraded))) => {
                 let lane = Lane::new(self.timeout);
                 let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
-                let running = Arc::clone(&lane).run(reader, writer, WRITE_LIMIT, upstream.stop.clone());
-                upstream.tasks.spawn(running);
+                let running = Arc::clone(&lane).run(reader, writer, WRITE_LIMIT, self.stop.clone());
+                self.tasks.spawn(running);
                 Ok(Link::Stream(lane))
             }
             // It answers something else, or hangs on a path that it does not know.
