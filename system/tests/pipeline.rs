@@ -1,4 +1,5 @@
 //! The pipeline as its clients see it: real services on loopback ports, driven over real connections.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "pipeline/client.rs"]
 mod client;

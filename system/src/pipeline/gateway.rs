@@ -144,15 +144,15 @@ impl Inner {
             Route::Ready => return respond::readiness(self.ready().await),
             _ => {}
         }
-        if let Err(refusal) = self.authorize(request.headers()) {
+        if let Some(refusal) = self.unauthorized(request.headers()) {
             return refusal;
         }
         match route {
             Route::Status { .. } => self.status().await,
             Route::Metrics => respond::metrics(self.registry.render()),
-            Route::Ingest { .. } | Route::Enqueue => match self.limit(client.ip()) {
-                Ok(()) => self.relay(route, request, client).await,
-                Err(refusal) => refusal,
+            Route::Ingest { .. } | Route::Enqueue => match self.over_rate(client.ip()) {
+                None => self.relay(route, request, client).await,
+                Some(refusal) => refusal,
             },
             Route::Unmatched | Route::Health | Route::Ready => respond::not_found(),
         }

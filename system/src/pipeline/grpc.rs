@@ -195,7 +195,7 @@ impl Service for Inner {
 }
 
 /// A body for the processor.
-fn wire(message: crate::pipeline::wire::DataMessage) -> Bytes {
+fn wire(message: &crate::pipeline::wire::DataMessage) -> Bytes {
     let mut body = Vec::with_capacity(message.payload.len() * 2 + 256);
     message.write(&mut body);
     body.into()

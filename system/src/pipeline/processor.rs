@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::config::{ConfigError, ProcessorConfig};
-use crate::queue::{Durability, Queue, QueueError};
+use crate::queue::{AnyQueue, Durability, Queue, QueueError};
 
 mod backend;
 mod dead_letters;
@@ -86,6 +86,18 @@ impl<Q> Parts<Q, Prefix> {
     }
 }
 
+impl Parts<AnyQueue, Prefix> {
+    /// The standard processing over the queue that `config` names, with a durable place for dead letters where
+    /// the queue is durable.
+    ///
+    /// # Errors
+    /// A setting cannot work, which is found before anything is connected, or a queue cannot be opened.
+    pub async fn open(config: &ProcessorConfig) -> Result<Self, StartError> {
+        config.validate()?;
+        backend::open(config).await
+    }
+}
+
 /// A running processor.
 pub struct Processor {
     address: SocketAddr,
@@ -109,8 +121,8 @@ trait Control: Send + Sync {
 /// # Errors
 /// When a setting cannot work, the queue cannot be opened or the address cannot be bound.
 pub async fn start(config: ProcessorConfig) -> Result<Processor, StartError> {
-    config.validate()?;
-    backend::start(config).await
+    let parts = Parts::open(&config).await?;
+    start_with(config, parts).await
 }
 
 /// Starts a processor from its parts, for instance over a queue or with a processing of one's own.

@@ -91,7 +91,8 @@ impl Http {
     }
 }
 
-/// Asks again until `check` holds or ten seconds have passed.
+/// Asks again until `check` holds or half a minute has passed, with a pause that leaves a busy machine to those
+/// who are asked.
 pub(crate) async fn eventually<T, F: Future<Output = T>>(
     what: &str,
     ask: impl Fn() -> F,
@@ -100,14 +101,14 @@ pub(crate) async fn eventually<T, F: Future<Output = T>>(
 where
     T: std::fmt::Debug,
 {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(30);
     loop {
         let seen = ask().await;
         if check(&seen) {
             return seen;
         }
         assert!(Instant::now() < until, "{what} did not come about: {seen:?}");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

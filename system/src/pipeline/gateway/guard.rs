@@ -9,30 +9,30 @@ use super::Inner;
 use crate::pipeline::http::respond::{self, Answer};
 
 impl Inner {
-    /// Refuses requests without the token, if one is configured.
-    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Answer> {
-        let Some(wanted) = &self.config.bearer_token else { return Ok(()) };
+    /// The refusal of a request without the token, if one is configured.
+    pub(super) fn unauthorized(&self, headers: &HeaderMap) -> Option<Answer> {
+        let wanted = self.config.bearer_token.as_ref()?;
         let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         let token = match given.split_at_checked(7) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token,
             _ => &[],
         };
         if same(token, wanted.as_bytes()) {
-            return Ok(());
+            return None;
         }
         self.counters.unauthorized.increment();
         let mut refusal = respond::plain(StatusCode::UNAUTHORIZED, "Unauthorized");
         refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(refusal)
+        Some(refusal)
     }
 
-    /// Refuses requests over the rate, if one is configured.
-    pub(super) fn limit(&self, client: IpAddr) -> Result<(), Answer> {
-        let Some(limiter) = &self.limiter else { return Ok(()) };
-        limiter.lock().admit(client, std::time::Instant::now()).map_err(|wait| {
-            self.counters.rate_limited.increment();
-            respond::retry_after(respond::plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests"), wait)
-        })
+    /// The refusal of a request over the rate, if one is configured.
+    pub(super) fn over_rate(&self, client: IpAddr) -> Option<Answer> {
+        let admitted = self.limiter.as_ref()?.lock().admit(client, std::time::Instant::now());
+        let wait = admitted.err()?;
+        self.counters.rate_limited.increment();
+        let refusal = respond::plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests");
+        Some(respond::retry_after(refusal, wait))
     }
 }
 

@@ -34,7 +34,7 @@ impl Calls {
         }
         let id = Uuid::new_v4().to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let body = wire(DataMessage {
+        let body = wire(&DataMessage {
             id: id.clone(),
             timestamp: i64::try_from(now).unwrap_or(i64::MAX),
             source: request.source,

@@ -13,13 +13,16 @@ use crate::telemetry::metrics::{Counter, Histogram, Registry};
 /// The route of a path that no service knows.
 pub(crate) const UNMATCHED: &str = "unmatched";
 
+/// Method, route and status.
+type Key = (&'static str, &'static str, u16);
+
 /// One counter and one histogram per method, route and status, under two names.
 #[derive(Debug)]
 pub(crate) struct RequestMetrics {
     registry: Arc<Registry>,
     total: &'static str,
     duration: &'static str,
-    handles: RwLock<HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>>,
+    handles: RwLock<HashMap<Key, (Counter, Histogram)>>,
 }
 
 impl RequestMetrics {

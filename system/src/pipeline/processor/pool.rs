@@ -22,10 +22,6 @@ use crate::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
 
 mod attempt;
 
-/// Group of the workers where the backend's own settings name none.
-const GROUP: &str = "processor-group";
-/// The durable consumer that existing deployments know.
-const NATS_CONSUMER: &str = "messages-consumer";
 /// What a batch should take.
 const BATCH_TIME: Duration = Duration::from_millis(1);
 /// Pause before a failed subscription is made anew.
@@ -103,11 +99,7 @@ impl Pool {
         registry: &Registry,
     ) -> Result<Self, QueueError> {
         let options = SubscribeOptions {
-            group: match queue.backend() {
-                "kafka" => config.kafka_consumer_group.clone(),
-                "nats" => NATS_CONSUMER.to_owned(),
-                _ => GROUP.to_owned(),
-            },
+            group: config.kafka_consumer_group.clone(),
             prefetch: config.prefetch,
             acknowledge: Acknowledge::Explicit,
         };

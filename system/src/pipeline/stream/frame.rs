@@ -159,7 +159,7 @@ mod tests {
             cut in 1usize..50,
             traced: bool,
         ) {
-            let trace = traced.then(|| TraceContext { trace_id: 7, span_id: 9, sampled: true });
+            let trace = traced.then_some(TraceContext { trace_id: 7, span_id: 9, sampled: true });
             let context = RequestContext { request_id: Bytes::from_static(b"r-1"), trace };
             let (mut requests, mut answers) = (Vec::new(), Vec::new());
             for (id, body) in bodies.iter().enumerate() {
