@@ -217,7 +217,7 @@ impl Queue for Nats {
     async fn subscriber(&self, options: SubscribeOptions) -> Result<NatsSubscriber, QueueError> {
         let inner = &self.inner;
         inner.refuse_when_closed()?;
-        let group = options.group;
+        let group = inner.config.consumer.clone().unwrap_or(options.group);
         if group.is_empty() || group.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c)) {
             return Err(config::setting(
                 "group",

@@ -62,6 +62,9 @@ pub struct NatsConfig {
     pub ack_wait_ms: u64,
     /// Most deliveries of one message. Unset: no limit, which at-least-once needs.
     pub max_deliver: Option<u32>,
+    /// Name of the durable consumer, in place of the group's; needs retention `work-queue`, where there is
+    /// one group only.
+    pub consumer: Option<String>,
     /// Most messages that all subscribers of a group together may hold unanswered.
     pub max_ack_pending: u32,
     /// Whether an acknowledgement by a consumer waits for the server's confirmation. Only then is it sure
@@ -119,6 +122,7 @@ impl Default for NatsConfig {
             ping_interval_ms: 2_000,
             ack_wait_ms: 30_000,
             max_deliver: None,
+            consumer: None,
             max_ack_pending: 10_000,
             confirm_acks: false,
             auth: None,
@@ -193,6 +197,9 @@ impl NatsConfig {
                 "retry_for_ms",
                 "must be below duplicate_window_ms, else a message sent again could be stored twice",
             ));
+        }
+        if self.consumer.is_some() && self.retention != NatsRetention::WorkQueue {
+            return Err(setting("consumer", "needs retention work-queue: else every group has its own"));
         }
         match (self.storage, self.durability) {
             (NatsStorage::Memory, Durability::ProcessCrash | Durability::PowerLoss) => Err(setting(
