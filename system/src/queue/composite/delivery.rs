@@ -46,9 +46,7 @@ impl<D: Delivery> fmt::Debug for CompositeDelivery<D> {
 const UNANSWERED: &str = "only an answer, which takes the delivery, empties it";
 
 impl<D: Delivery> CompositeDelivery<D> {
-    /// `attempt` counts what this process knows; a child may know of more.
     pub(super) fn new(delivery: D, attempt: u32, answering: Answering<D>) -> Self {
-        let attempt = attempt.max(delivery.attempt().unwrap_or(1));
         let id = delivery.message().id.clone();
         Self { delivery: Some(delivery), id, attempt, handed_out: false, answering }
     }

@@ -64,13 +64,21 @@ impl<D> Merge<D> {
 
     /// Sorts a copy and passes it on if it is wanted, under the lock: what was sorted first is passed on
     /// first, so that the children's common order is kept.
-    pub(super) fn sort_or_pass(&self, id: &MessageId, copy: D, pass: impl FnOnce(D, u32)) -> Sorted<D> {
+    ///
+    /// `first` is the attempt as which a message goes that is not known here.
+    pub(super) fn sort_or_pass(
+        &self,
+        id: &MessageId,
+        copy: D,
+        first: u32,
+        pass: impl FnOnce(D, u32),
+    ) -> Sorted<D> {
         let mut ids = self.ids.lock();
         match ids.sort(id, copy) {
             Sorted::Wanted(copy) => {
                 let attempt = match ids.known.get(id) {
                     Some(Known::Returned { attempt, .. }) => *attempt,
-                    _ => 1,
+                    _ => first,
                 };
                 ids.known.insert(id.clone(), Known::InHand { attempt, copies: Vec::new() });
                 pass(copy, attempt);
@@ -149,7 +157,7 @@ mod tests {
 
     fn deliver(merge: &Merge<u32>, id: &str, copy: u32) -> (Sorted<u32>, Option<u32>) {
         let mut passed = None;
-        let sorted = merge.sort_or_pass(&MessageId::from(id), copy, |_, attempt| passed = Some(attempt));
+        let sorted = merge.sort_or_pass(&MessageId::from(id), copy, 1, |_, attempt| passed = Some(attempt));
         (sorted, passed)
     }
 

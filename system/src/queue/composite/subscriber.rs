@@ -173,17 +173,19 @@ impl<Q: Queue> Puller<Q> {
         if id.is_empty() {
             // Put into the child by somebody else; there is nothing to know a copy by.
             self.take_permit().await;
-            let _ = self.pass.send(self.delivery(delivery, 1));
+            let attempt = delivery.attempt().unwrap_or(1);
+            let _ = self.pass.send(self.delivery(delivery, attempt));
             return;
         }
         // A copy of a message in hand needs no room, and must not wait for it.
         let sorted = match self.merge.sort(&id, delivery) {
             Sorted::Wanted(delivery) => {
                 self.take_permit().await;
+                let first = delivery.attempt().unwrap_or(1);
                 // What could not be sent, as the subscriber was dropped, must be dropped outside of the
                 // merge's lock, which it asks for.
                 let mut unsent = None;
-                let sorted = self.merge.sort_or_pass(&id, delivery, |delivery, attempt| {
+                let sorted = self.merge.sort_or_pass(&id, delivery, first, |delivery, attempt| {
                     unsent = self.pass.send(self.delivery(delivery, attempt)).err();
                 });
                 drop(unsent);

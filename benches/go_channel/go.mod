@@ -1,0 +1,3 @@
+module queuebench/gochannel
+
+go 1.21
