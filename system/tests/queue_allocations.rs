@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use queuebench_system::message::Message;
 use queuebench_system::queue::{
-    Acknowledge, Completions, Delivery, Memory, MemoryConfig, Outcome, Producer, Publisher, Queue, QueueConfig,
-    SubscribeOptions, Subscriber, Token,
+    Acknowledge, Completions, Delivery, Memory, MemoryConfig, Outcome, Producer, Publisher, Queue,
+    QueueConfig, SubscribeOptions, Subscriber, Token,
 };
 
 /// The system's allocator, counting the calls of each thread.
