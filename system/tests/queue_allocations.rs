@@ -1,6 +1,7 @@
 //! The promise that a message costs no allocation, proved by counting them. A program of its own, since the
 //! counting allocator serves the whole process.
 
+#![expect(clippy::unwrap_used, reason = "what a test sets up fails by panicking")]
 #![expect(unsafe_code, reason = "an allocator can be counted only by being one")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
