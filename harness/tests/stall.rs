@@ -25,12 +25,21 @@ rate = "5k/s"
 duration = "10s"
 "#;
 
+/// Where other work takes the cores, what is measured is that work, and the lag says so: such a trial proves
+/// nothing about the percentiles and is repeated, this often at the most.
+const ATTEMPTS: usize = 6;
+/// The lag at p99 above which the harness did not keep its schedule.
+const KEPT_US: f64 = 2_000.0;
+
 /// A fifth of the messages wait, evenly up to 200 ms: p90 is 100 ms, p95 150 ms, p99 190 ms. Whoever
 /// measures from the actual send sees none of it, because nothing is sent late here either.
 #[test]
 fn a_stall_shows_in_the_percentiles_as_arithmetic_says() {
     let stall = Lie::Stall { period: Duration::from_secs(1), length: Duration::from_millis(200) };
-    let (outcome, _) = trial(stall, PROFILE);
+    let mut trials = (0..ATTEMPTS).map(|_| trial(stall, PROFILE).0);
+    let outcome = trials
+        .find(|outcome| outcome.trial.phases[0].schedule_lag_us.p99 < KEPT_US)
+        .expect("the harness keeps its schedule in one of the trials");
     let phase = &outcome.trial.phases[0];
     assert_eq!(phase.response_us.count, 50_000);
     for (is_us, should_us) in [

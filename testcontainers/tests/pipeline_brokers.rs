@@ -31,7 +31,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A broker of this test's own, since the pipeline's names are fixed.
 async fn broker(backend: Backend) -> Option<Running> {
-    let options = StartOptions { external: None, ..StartOptions::from_env(backend) };
+    let options = StartOptions {
+        external: None,
+        // A busy machine gives a broker little time to start.
+        time_limit: Duration::from_secs(240),
+        ..StartOptions::from_env(backend)
+    };
     match start(backend, options).await {
         Ok(running) => Some(running),
         Err(

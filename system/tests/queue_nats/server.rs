@@ -87,6 +87,12 @@ impl Server {
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        // A stop reaches each thread on its own; until the last one stands still, the server answers.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while signal == "-STOP" && !stands_still(&pid) {
+            assert!(Instant::now() < deadline, "the server does not stand still");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -138,4 +144,11 @@ impl Drop for Server {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Whether every thread of a process is stopped.
+fn stands_still(pid: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let states = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok());
+    states.into_iter().all(|status| status.contains("State:\tT"))
 }

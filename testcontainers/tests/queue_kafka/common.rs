@@ -49,7 +49,7 @@ pub(crate) fn shared_broker() -> Option<&'static str> {
 pub(crate) async fn own_broker() -> Option<Running> {
     let options = StartOptions {
         external: None,
-        time_limit: Duration::from_secs(120),
+        time_limit: Duration::from_secs(240),
         ..StartOptions::from_env(Backend::Kafka)
     };
     if let Ok(running) = start(Backend::Kafka, StartOptions { via: Via::Native, ..options.clone() }).await {
