@@ -106,30 +106,13 @@ fn memory(acknowledge: Acknowledge) -> f64 {
     pass(
         || {
             let sender = queue.sender().expect("it is open");
-            move || futures_executor::block_on(sender.send(item)).is_ok()
+            move || sender.send_blocking(item).is_ok()
         },
         || {
             let mut receiver = receivers.next().expect("one a consumer");
-            move || match receiver.try_receive() {
-                Ok(Some(delivery)) => {
-                    delivery.accept();
-                    true
-                }
-                Ok(None) => block_on_delivery(&mut receiver),
-                Err(_) => false,
-            }
+            move || receiver.receive_blocking().map(|delivery| delivery.accept()).is_ok()
         },
     )
-}
-
-fn block_on_delivery(receiver: &mut queuebench_system::queue::memory::MemorySubscriber<Item>) -> bool {
-    match futures_executor::block_on(receiver.receive()) {
-        Ok(delivery) => {
-            delivery.accept();
-            true
-        }
-        Err(_) => false,
-    }
 }
 
 fn pass<S, R>(mut sender: impl FnMut() -> S, mut receiver: impl FnMut() -> R) -> f64

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::message::Message;
 
+mod blocking;
 mod counters;
 mod delivery;
 mod group;

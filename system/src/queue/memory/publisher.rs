@@ -46,6 +46,20 @@ impl<T: Clone> MemoryPublisher<T> {
         Publish { shared: &self.shared, item: Some(item), ticket: None }
     }
 
+    /// One try, without a place in the line. Pending: there is no room, and the policy is to wait.
+    #[inline]
+    pub(super) fn try_send(&self, item: &mut Option<T>) -> Poll<Result<(), PublishError>> {
+        let full = self.shared.config().full;
+        self.shared.step(|state, counters, wakes| match state.offer(item, counters, wakes) {
+            Offered::Taken => Poll::Ready(Ok(())),
+            Offered::Full if full == FullPolicy::Wait => Poll::Pending,
+            refused => {
+                counters.refused.add(1);
+                Poll::Ready(Err(refused.into_error()))
+            }
+        })
+    }
+
     /// Waits until at least one message of `batch` was taken, or fails; `taken` hears of each token.
     async fn send_batch(
         &self,

@@ -280,3 +280,37 @@ async fn many_producers_and_consumers_lose_nothing() {
     assert_eq!((counted.accepted, counted.acked), (all, all));
     assert_eq!(counted.delivered, counted.acked + counted.nacked);
 }
+
+/// Threads without a runtime, at a queue so small that all of them sleep and wake.
+#[test]
+fn threads_block_and_lose_nothing() {
+    const EACH: u32 = 5_000;
+    let queue = open(2, FullPolicy::Wait);
+    let receivers: Vec<_> = (0..3).map(|_| queue.receiver(&explicit("g")).unwrap()).collect();
+    let consumers: Vec<_> = receivers
+        .into_iter()
+        .map(|mut receiver| {
+            std::thread::spawn(move || {
+                let mut sum = 0_u64;
+                while let Ok(delivery) = receiver.receive_blocking() {
+                    sum += u64::from(delivery.accept_into());
+                }
+                sum
+            })
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for producer in 0..3 {
+            let sender = queue.sender().unwrap();
+            scope.spawn(move || {
+                (0..EACH).for_each(|item| sender.send_blocking(producer * EACH + item).unwrap());
+            });
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(queue.shared.close(Duration::from_secs(30))).unwrap();
+    let sum: u64 = consumers.into_iter().map(|consumer| consumer.join().unwrap()).sum();
+    let all = u64::from(3 * EACH);
+    assert_eq!(sum, all * (all - 1) / 2);
+    assert_eq!(queue.sender().err(), Some(QueueError::Closed(BACKEND)));
+}
