@@ -18,6 +18,7 @@ use crate::plan::{Plan, Shard};
 use crate::profile::Profile;
 
 mod assemble;
+mod blocks;
 mod consumer;
 mod coordinator;
 mod in_flight;

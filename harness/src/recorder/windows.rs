@@ -36,8 +36,11 @@ impl WindowClock {
         self.length_ns
     }
 
-    fn index_at(&self, now: Nanos) -> u64 {
-        now.saturating_sub(self.origin.load(Ordering::Relaxed)) / self.length_ns
+    /// The window of `now`, and when it ends.
+    fn at(&self, now: Nanos) -> (u64, Nanos) {
+        let origin = self.origin.load(Ordering::Relaxed);
+        let index = now.saturating_sub(origin) / self.length_ns;
+        (index, origin + (index + 1) * self.length_ns)
     }
 }
 
@@ -46,6 +49,8 @@ impl WindowClock {
 pub struct Windows {
     clock: WindowClock,
     index: u64,
+    /// When the current window ends; saves a division at every message.
+    until: Nanos,
     live: Histogram<u64>,
     failed: u64,
     finished: Vec<Finished>,
@@ -74,7 +79,7 @@ pub struct WindowCounts {
 impl Windows {
     /// No window yet.
     pub fn new(clock: WindowClock) -> Self {
-        Self { clock, index: 0, live: window_histogram(), failed: 0, finished: Vec::new() }
+        Self { clock, index: 0, until: 0, live: window_histogram(), failed: 0, finished: Vec::new() }
     }
 
     /// Something of this latency happened at `now`. Times of one thread do not go backwards.
@@ -104,7 +109,11 @@ impl Windows {
     }
 
     fn turn(&mut self, now: Nanos) {
-        let index = self.clock.index_at(now);
+        if now < self.until {
+            return;
+        }
+        let (index, until) = self.clock.at(now);
+        self.until = until;
         if index > self.index {
             self.finish();
             self.index = index;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -20,6 +20,13 @@ use tokio::sync::Notify;
 
 const CAPACITY: usize = 65_536;
 
+/// After a batch this large a consumer gives way before it sleeps: messages come faster than it could be
+/// woken, and waking it would cost the publisher more than the message.
+const EAGER_BATCH: usize = 4;
+
+/// How often it gives way in vain, some microseconds in all, before it sleeps.
+const TURNS: u32 = 8;
+
 /// The null subject.
 #[derive(Debug, Default)]
 pub struct Null {
@@ -31,8 +38,10 @@ pub struct Null {
 struct Group {
     ring: ArrayQueue<Message>,
     filled: Notify,
+    /// A consumer waits for a message, so that publishers notify only then.
+    hungry: AtomicBool,
     emptied: Notify,
-    /// A publisher waits for room, so that a consumer notifies only then.
+    /// A publisher waits for room, so that consumers notify only then.
     wanted: AtomicBool,
     closed: AtomicBool,
     delivered: AtomicU64,
@@ -56,6 +65,8 @@ impl std::fmt::Debug for NullPublisher {
 #[derive(Debug)]
 pub struct NullSubscriber {
     group: Arc<Group>,
+    /// How often it gives way to others before it sleeps for a message.
+    turns: u32,
 }
 
 /// A message of the null subject.
@@ -93,13 +104,14 @@ impl Queue for Null {
             Arc::new(Group {
                 ring: ArrayQueue::new(CAPACITY),
                 filled: Notify::new(),
+                hungry: AtomicBool::new(false),
                 emptied: Notify::new(),
                 wanted: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
                 delivered: AtomicU64::new(0),
             })
         });
-        Ok(NullSubscriber { group: Arc::clone(group) })
+        Ok(NullSubscriber { group: Arc::clone(group), turns: 0 })
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
@@ -137,20 +149,50 @@ impl Group {
             if self.closed.load(Ordering::Acquire) {
                 return Err(PublishError::Closed);
             }
-            let room = self.emptied.notified();
             match self.ring.push(message) {
                 Ok(()) => {
-                    self.filled.notify_one();
+                    wake(&self.hungry, &self.filled);
                     return Ok(());
                 }
                 Err(back) => message = back,
             }
-            self.wanted.store(true, Ordering::Release);
-            // A consumer that emptied the ring between the push and the store has notified nobody.
-            if self.ring.is_full() {
+            let room = self.emptied.notified();
+            announce(&self.wanted);
+            if self.ring.is_full() && !self.closed.load(Ordering::Acquire) {
                 room.await;
             }
         }
+    }
+
+    fn pop_into(&self, max: usize, into: &mut Vec<NullDelivery>) -> usize {
+        let before = into.len();
+        while into.len() - before < max
+            && let Some(message) = self.ring.pop()
+        {
+            into.push(NullDelivery(message));
+        }
+        let taken = into.len() - before;
+        if taken > 0 {
+            self.delivered.fetch_add(taken as u64, Ordering::Relaxed);
+            wake(&self.wanted, &self.emptied);
+        }
+        taken
+    }
+}
+
+/// Says that the caller is about to sleep. It looks at the ring once more afterwards: whoever changes the ring
+/// after that look sees the announcement, because each side puts a fence between its store and its load.
+fn announce(waiting: &AtomicBool) {
+    waiting.store(true, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+}
+
+/// Wakes those who announced that they sleep, after the ring was changed.
+fn wake(waiting: &AtomicBool, sleepers: &Notify) {
+    fence(Ordering::SeqCst);
+    if waiting.load(Ordering::Relaxed) {
+        waiting.store(false, Ordering::Relaxed);
+        sleepers.notify_waiters();
     }
 }
 
@@ -197,30 +239,26 @@ impl Subscriber for NullSubscriber {
         into: &mut Vec<NullDelivery>,
     ) -> Result<usize, SubscribeError> {
         loop {
-            let filled = self.group.filled.notified();
-            let before = into.len();
-            while into.len() - before < max
-                && let Some(message) = self.group.ring.pop()
-            {
-                into.push(NullDelivery(message));
-            }
-            let taken = into.len() - before;
+            let taken = self.group.pop_into(max, into);
             if taken > 0 {
-                self.group.delivered.fetch_add(taken as u64, Ordering::Relaxed);
-                if self.group.wanted.load(Ordering::Acquire) {
-                    self.group.wanted.store(false, Ordering::Release);
-                    self.group.emptied.notify_waiters();
-                }
-                if taken == max {
-                    // The notification taken here may have stood for more than one batch.
-                    self.group.filled.notify_one();
+                if taken >= EAGER_BATCH || self.turns > 0 {
+                    self.turns = TURNS;
                 }
                 return Ok(taken);
             }
             if self.group.closed.load(Ordering::Acquire) {
                 return Err(SubscribeError::Closed);
             }
-            filled.await;
+            if self.turns > 0 {
+                self.turns -= 1;
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let filled = self.group.filled.notified();
+            announce(&self.group.hungry);
+            if self.group.ring.is_empty() && !self.group.closed.load(Ordering::Acquire) {
+                filled.await;
+            }
         }
     }
 }

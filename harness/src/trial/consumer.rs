@@ -1,5 +1,6 @@
 //! A consumer: a thread that receives, checks, records and acknowledges.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -94,49 +95,61 @@ async fn work<Q: Queue>(
     let mut batch = Vec::with_capacity(BATCH);
     let mut failed_acks = 0;
     let mut since_yield = 0;
-    loop {
+    let mut stopped = pin!(stop.cancelled());
+    'pauses: loop {
         if *paused.borrow_and_update() {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = &mut stopped => break,
                 changed = paused.changed() => if changed.is_err() { break } else { continue },
             }
         }
-        let taken = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            changed = paused.changed() => if changed.is_err() { break } else { continue },
-            taken = subscriber.recv_batch(BATCH, &mut batch) => taken,
-        };
-        match taken {
-            Ok(_) => {}
-            Err(SubscribeError::Closed) => break,
-            Err(error) => {
-                return Err(TrialError::Subscribe { group, consumer: index, reason: error.to_string() });
-            }
-        }
-        // The batch is in our hands now; one look at the clock serves all of it.
-        let now = clock::now();
-        last_received.store(now, Ordering::Relaxed);
-        let mut fresh = 0;
-        for delivery in batch.drain(..) {
-            match Envelope::open(&delivery.message().payload, trial.trial_id) {
-                Received::Whole(envelope) => {
-                    if ledger.receive(envelope.producer, envelope.key, envelope.sequence) {
-                        fresh += 1;
-                        recorder.receive(usize::from(envelope.phase), envelope.due, now);
-                    }
+        let mut changed = pin!(paused.changed());
+        loop {
+            since_yield += 1;
+            if since_yield >= 16 {
+                // A backend whose messages are always there would starve this runtime's other tasks, and the
+                // signals below.
+                since_yield = 0;
+                tokio::select! {
+                    biased;
+                    () = &mut stopped => break 'pauses,
+                    changed = &mut changed => if changed.is_err() { break 'pauses } else { continue 'pauses },
+                    () = tokio::task::yield_now() => {}
                 }
-                Received::Corrupted => ledger.corrupted_one(),
-                Received::Stray => ledger.stray_one(),
             }
-            failed_acks += u64::from(delivery.ack().await.is_err());
-        }
-        Progress::add(&received.done, fresh);
-        since_yield += 1;
-        if since_yield >= 16 {
-            // A backend whose messages are always there would starve this runtime's other tasks.
-            since_yield = 0;
-            tokio::task::yield_now().await;
+            // Messages first: the signals cost more to look at than a message, so they are looked at when
+            // there is none.
+            let taken = tokio::select! {
+                biased;
+                taken = subscriber.recv_batch(BATCH, &mut batch) => taken,
+                () = &mut stopped => break 'pauses,
+                changed = &mut changed => if changed.is_err() { break 'pauses } else { continue 'pauses },
+            };
+            match taken {
+                Ok(_) => {}
+                Err(SubscribeError::Closed) => break,
+                Err(error) => {
+                    return Err(TrialError::Subscribe { group, consumer: index, reason: error.to_string() });
+                }
+            }
+            // The batch is in our hands now; one look at the clock serves all of it.
+            let now = clock::now();
+            last_received.store(now, Ordering::Relaxed);
+            let mut fresh = 0;
+            for delivery in batch.drain(..) {
+                match Envelope::open(&delivery.message().payload, trial.trial_id) {
+                    Received::Whole(envelope) => {
+                        if ledger.receive(envelope.producer, envelope.key, envelope.sequence) {
+                            fresh += 1;
+                            recorder.receive(usize::from(envelope.phase), envelope.due, now);
+                        }
+                    }
+                    Received::Corrupted => ledger.corrupted_one(),
+                    Received::Stray => ledger.stray_one(),
+                }
+                failed_acks += u64::from(delivery.ack().await.is_err());
+            }
+            Progress::add(&received.done, fresh);
         }
     }
     Ok(ConsumerResult { ledger, recorder, failed_acks })

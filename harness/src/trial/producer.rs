@@ -147,26 +147,28 @@ async fn closed_phase<P: Publisher>(
     let settlement = Arc::clone(&sender.settlement);
     let mut slot = u64::from(spec.index);
     let mut since_yield = 0_u32;
+    // The place of a message whose fate was known at once serves the next one.
+    let mut spare = None;
     loop {
         // A look at the clock for every message is made by the sender anyway; this one is the loop's.
         if since_yield.is_multiple_of(16)
             && (clock::now() >= order.end || order.stopped.load(Ordering::Relaxed))
         {
-            return Ok(());
+            break;
         }
-        let place = match settlement.in_flight.try_take(order.in_flight) {
+        let place = match spare.take().or_else(|| settlement.in_flight.try_take(order.in_flight)) {
             Some(place) => place,
             None => {
                 since_yield = 0;
                 let left = Duration::from_nanos(order.end.saturating_sub(clock::now()).max(1));
                 match tokio::time::timeout(left, settlement.in_flight.take(order.in_flight)).await {
                     Ok(place) => place,
-                    Err(_) => return Ok(()),
+                    Err(_) => break,
                 }
             }
         };
         let due = Due { phase: order.index, slot, at: None, place };
-        sender.send(due).await.map_err(|e| publish_error(sender.id, &e))?;
+        spare = sender.send(due).await.map_err(|e| publish_error(sender.id, &e))?;
         slot += u64::from(spec.of);
         since_yield += 1;
         if since_yield >= 64 {
@@ -175,6 +177,10 @@ async fn closed_phase<P: Publisher>(
             tokio::task::yield_now().await;
         }
     }
+    if let Some(place) = spare {
+        settlement.in_flight.free(place);
+    }
+    Ok(())
 }
 
 /// On schedule, on a pacing thread, while this one does the I/O.
@@ -226,7 +232,10 @@ fn pace<P: Publisher>(sender: &mut Sender<P>, plan: &Plan, order: &PhaseOrder) -
             }
         };
         let due = Due { phase: order.index, slot, at: Some(due), place };
-        parker.block_on(sender.send(due)).map_err(|e| publish_error(sender.id, &e))?;
+        let spare = parker.block_on(sender.send(due)).map_err(|e| publish_error(sender.id, &e))?;
+        if let Some(place) = spare {
+            settlement.in_flight.free(place);
+        }
     }
 }
 

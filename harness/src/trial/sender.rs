@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use queuebench_system::message::{Message, MessageId};
 use queuebench_system::queue::{
@@ -11,15 +11,13 @@ use queuebench_system::queue::{
 };
 
 use super::MessageIds;
+use super::blocks::{Blocks, Lengths, Piece};
 use super::in_flight::{InFlight, Sent};
 use crate::clock::{self, Nanos};
 use crate::envelope::{self, Envelope};
 use crate::ledger::ProducerLedger;
 use crate::plan::Plan;
 use crate::recorder::{AckRecorder, Progress, SendRecorder};
-
-/// Messages are cut from blocks of this size, so that a message costs no allocation of its own.
-const BLOCK_BYTES: usize = 256 << 10;
 
 /// The acknowledging side of one producer.
 #[derive(Debug)]
@@ -43,36 +41,33 @@ impl Settlement {
         Self { in_flight: InFlight::new(capacity), progress: Progress::default(), books: Mutex::new(books) }
     }
 
-    fn settle(&self, slot: u32, outcome: Outcome, now: Nanos) {
-        let message = self.in_flight.read(slot);
+    fn settle(&self, message: Sent, outcome: Outcome, now: Nanos) {
         let phase = usize::from(message.phase);
-        {
-            let mut books = self.books.lock();
-            match outcome {
-                Outcome::Acknowledged => {
-                    books.ledger.acknowledge(message.sequence);
-                    books.recorder.acknowledge(phase, message.due, message.sent, now);
-                    Progress::add(&self.progress.done, 1);
-                }
-                Outcome::Rejected(_) => {
-                    books.ledger.reject(message.sequence);
-                    books.recorder.reject(phase, now);
-                    Progress::add(&self.progress.failed, 1);
-                }
-                Outcome::Unknown(_) => {
-                    books.recorder.unknown[phase] += 1;
-                    Progress::add(&self.progress.unknown, 1);
-                }
+        let mut books = self.books.lock();
+        match outcome {
+            Outcome::Acknowledged => {
+                books.ledger.acknowledge(message.sequence);
+                books.recorder.acknowledge(phase, message.due, message.sent, now);
+                Progress::add(&self.progress.done, 1);
+            }
+            Outcome::Rejected(_) => {
+                books.ledger.reject(message.sequence);
+                books.recorder.reject(phase, now);
+                Progress::add(&self.progress.failed, 1);
+            }
+            Outcome::Unknown(_) => {
+                books.recorder.unknown[phase] += 1;
+                Progress::add(&self.progress.unknown, 1);
             }
         }
-        self.in_flight.free(slot);
     }
 }
 
 impl Completions for Settlement {
     fn complete(&self, token: Token, outcome: Outcome) {
         let slot = u32::try_from(token.0).expect("tokens are slots of our table");
-        self.settle(slot, outcome, clock::now());
+        self.settle(self.in_flight.read(slot), outcome, clock::now());
+        self.in_flight.free(slot);
     }
 }
 
@@ -87,7 +82,7 @@ pub(super) struct Sender<P> {
     trial_id: u64,
     message_ids: MessageIds,
     sequence: u64,
-    block: BytesMut,
+    blocks: Blocks,
 }
 
 /// One message to send.
@@ -121,7 +116,7 @@ impl<P: Publisher> Sender<P> {
             trial_id: spec.trial_id,
             message_ids: spec.message_ids,
             sequence: 0,
-            block: BytesMut::with_capacity(BLOCK_BYTES),
+            blocks: Blocks::default(),
         }
     }
 
@@ -130,22 +125,25 @@ impl<P: Publisher> Sender<P> {
         self.sequence
     }
 
-    /// Sends one message. A refusal is recorded; only a client that cannot go on is an error.
-    pub(super) async fn send(&mut self, due: Due) -> Result<(), PublishError> {
+    /// Sends one message. A refusal is recorded; only a client that cannot go on is an error. Where the fate
+    /// is known at once, the place is given back for the next message, or for
+    /// [`free`](InFlight::free).
+    pub(super) async fn send(&mut self, due: Due) -> Result<Option<u32>, PublishError> {
         let sequence = self.sequence;
         self.sequence += 1;
         let now = clock::now();
         // In a closed phase a message is due when it is sent.
         let at = due.at.unwrap_or(now);
         let message = self.build(&due, at, sequence);
-        self.settlement.in_flight.fill(due.place, Sent { due: at, sent: now, sequence, phase: due.phase });
+        let sent = Sent { due: at, sent: now, sequence, phase: due.phase };
+        self.settlement.in_flight.fill(due.place, sent);
         self.recorder.send(usize::from(due.phase), at, now);
         Progress::add(&self.sent.done, 1);
         match self.publisher.publish(message, Token(u64::from(due.place))).await {
-            Ok(Submitted::Pending) => Ok(()),
+            Ok(Submitted::Pending) => Ok(None),
             Ok(Submitted::Acknowledged) => {
-                self.settlement.settle(due.place, Outcome::Acknowledged, clock::now());
-                Ok(())
+                self.settlement.settle(sent, Outcome::Acknowledged, clock::now());
+                Ok(Some(due.place))
             }
             Err(error) => {
                 let reason = match error {
@@ -155,9 +153,9 @@ impl<P: Publisher> Sender<P> {
                         RejectReason::NotSent
                     }
                 };
-                self.settlement.settle(due.place, Outcome::Rejected(reason), clock::now());
+                self.settlement.settle(sent, Outcome::Rejected(reason), clock::now());
                 // A full queue is a result; all others would fail again for ever.
-                if error == PublishError::Full { Ok(()) } else { Err(error) }
+                if error == PublishError::Full { Ok(Some(due.place)) } else { Err(error) }
             }
         }
     }
@@ -166,23 +164,26 @@ impl<P: Publisher> Sender<P> {
         let phase = &self.plan.phases[usize::from(due.phase)];
         let body = phase.bodies.of_slot(due.slot);
         let key = phase.keys.of_slot(due.slot);
-        let needed = envelope::LEN + body.len() + ID_LEN;
-        if self.block.capacity() < needed {
-            self.block = BytesMut::with_capacity(BLOCK_BYTES.max(needed));
-        }
+        let key_name = self.plan.keys.get(key as usize).map_or(&[][..], |name| name);
+        let Piece { id: mut id_text, key: mut key_text, mut payload } = self.blocks.take(Lengths {
+            id: if self.message_ids == MessageIds::Unique { ID_LEN } else { 0 },
+            key: key_name.len(),
+            payload: envelope::LEN + body.len(),
+        });
         let id = match self.message_ids {
             MessageIds::None => MessageId::default(),
             MessageIds::Unique => {
-                self.block.extend_from_slice(&message_id(self.trial_id, self.id, sequence));
-                MessageId::from_utf8(self.block.split().freeze()).expect("hexadecimal digits are UTF-8")
+                id_text.extend_from_slice(&message_id(self.trial_id, self.id, sequence));
+                MessageId::from_utf8(id_text.freeze()).expect("hexadecimal digits are UTF-8")
             }
         };
+        key_text.extend_from_slice(key_name);
         Envelope { trial_id: self.trial_id, sequence, due: at, key, producer: self.id, phase: due.phase }
-            .seal(body, &mut self.block);
+            .seal(body, &mut payload);
         Message {
             id,
-            key: self.plan.keys.get(key as usize).cloned().unwrap_or_default(),
-            payload: self.block.split().freeze(),
+            key: if key_name.is_empty() { Bytes::new() } else { key_text.freeze() },
+            payload: payload.freeze(),
             headers: Vec::new(),
         }
     }
