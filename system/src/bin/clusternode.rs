@@ -3,10 +3,12 @@
 //! Ends with 0 when asked to (interrupt, termination), 1 when it cannot start or its disk fails, 2 on bad usage. A second
 //! interrupt ends it at once.
 
-use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use queuebench_system::cluster::{ClusterKit, Options, health::HealthSettings, tls::TlsOptions};
+use queuebench_system::cluster::{
+    Builder, Event, Hooks, Options, health::HealthSettings, tls::TlsOptions,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A node of a cluster that shares members, partitions, custom data and locks.
@@ -157,9 +159,39 @@ fn main() -> ExitCode {
     }
 }
 
+/// Tells the log what the cluster tells.
+struct Log;
+
+impl Hooks for Log {
+    fn event(&self, event: &Event) {
+        match event {
+            // There is one for each copy of a partition.
+            Event::PartitionChange(change) => tracing::debug!(?change, "partition change"),
+            Event::NodeJoin(join) => tracing::info!(node = %join.node.id, size = join.cluster_size, "joined"),
+            Event::NodeRejoin(rejoin) => {
+                tracing::info!(node = %rejoin.node.id, kind = ?rejoin.kind, away = ?rejoin.offline, "came back");
+            }
+            Event::NodeLeave(leave) => tracing::info!(node = %leave.node.id, reason = ?leave.reason, "left"),
+            Event::RebalanceComplete(done) => {
+                let moved = done.rebalance.partitions_to_move;
+                tracing::info!(moved, trigger = ?done.rebalance.trigger, took = ?done.duration, "rebalanced");
+            }
+            Event::HealthChange(change) => {
+                tracing::warn!(status = ?change.status, silent = ?change.unhealthy_node_ids, "health changed");
+            }
+            Event::StateReplaced(replaced) => tracing::info!(?replaced, "caught up by a snapshot"),
+            Event::RebalanceStart(_) | Event::LeaseEnd(_) => tracing::debug!(?event, "told"),
+        }
+    }
+
+    fn missed(&self, events: u64) {
+        tracing::warn!(events, "too slow to log");
+    }
+}
+
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let leave = args.leave;
-    let kit = ClusterKit::start(args.options()).await?;
+    let kit = Builder::from(args.options()).hooks(Arc::new(Log)).start().await?;
     tracing::info!(node = %kit.node_id(), http = kit.node().ip, "serving");
     tokio::select! {
         () = asked_to_end() => {}
