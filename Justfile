@@ -12,6 +12,10 @@ test *ARGS:
 test-faults *ARGS:
     cargo test -p queuebench-system --features fault-tests --test kv_cluster {{ARGS}}
 
+# The cluster library at work: three nodes, a load, one killed, nothing acknowledged lost.
+cluster-examples:
+    for mode in server-side sync-replication async-replication custom-data; do system/examples/cluster/run-$mode.sh; done
+
 # The benches, named after the modules they measure.
 bench *ARGS:
     cargo bench {{ARGS}}

@@ -14,6 +14,7 @@
 //! - [`hooks`]: how applications are told.
 //! - [`view`], [`export`]: the JSON that is shown and written out.
 //! - [`changes`]: who has to copy what when partitions change hands, and the plan to look at before.
+//! - [`status`], [`tls`]: how a node is, and who may talk to it.
 //! - [`options`], [`machine`], [`kit`]: the running node, on the Raft plumbing it shares with the store.
 
 pub mod bytes64;
@@ -34,6 +35,8 @@ pub mod node;
 pub mod options;
 pub mod placement;
 pub mod state;
+pub mod status;
+pub mod tls;
 pub mod topology;
 pub mod view;
 
@@ -41,7 +44,11 @@ pub use command::{Command, Operation, Outcome, Refusal};
 pub use error::{ChangeError, QueryError, StartError};
 pub use event::Event;
 pub use hooks::{EventStream, Hooks};
-pub use kit::ClusterKit;
+pub use kit::{
+    ClusterKit,
+    builder::Builder,
+    query::{PartitionRole, Responsibility},
+};
 pub use name::{NameError, NodeId, PartitionId};
 pub use node::{Member, Node, NodeError};
 pub use options::{Options, OptionsError};

@@ -1,12 +1,14 @@
 //! `clusternode`: one node of a coordination cluster, set up by environment variables or flags.
 //!
-//! Ends with 0 when asked to (interrupt, termination), 1 when it cannot start, 2 on bad usage. A second
+//! Ends with 0 when asked to (interrupt, termination), 1 when it cannot start or its disk fails, 2 on bad usage. A second
 //! interrupt ends it at once.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use queuebench_system::cluster::{ClusterKit, Options, StartError, health::HealthSettings};
+use queuebench_system::cluster::{
+    Builder, Event, Hooks, Options, health::HealthSettings, tls::TlsOptions,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A node of a cluster that shares members, partitions, custom data and locks.
@@ -31,7 +33,7 @@ struct Args {
     /// Where others reach Raft, if not under the address it listens on
     #[arg(long, env = "ADVERTISE_RAFT_ADDR", default_value = "")]
     advertise_raft_addr: String,
-    /// Whether to begin a cluster; without known members a node does so anyway
+    /// Whether to begin a cluster, unless known members have one; without known members a node does so anyway
     #[arg(long, env = "BOOTSTRAP", action = clap::ArgAction::Set, default_value = "false", value_parser = clap::builder::FalseyValueParser::new())]
     bootstrap: bool,
     /// HTTP addresses of known members, comma separated, without a scheme
@@ -67,6 +69,21 @@ struct Args {
     /// Asked for on joining and changing anything
     #[arg(long, env = "CLUSTER_SECRET", hide_env_values = true)]
     secret: Option<String>,
+    /// Ask for the secret, or a certificate, on looking too; only /health and /ready stay open
+    #[arg(long, env = "CLUSTER_PROTECT_READS", action = clap::ArgAction::Set, default_value = "false", value_parser = clap::builder::FalseyValueParser::new())]
+    protect_reads: bool,
+    /// This node's certificate (PEM): HTTP and Raft then speak TLS only
+    #[arg(long, env = "TLS_CERT", requires_all = ["tls_key", "tls_authority"])]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authority of all members' certificates (PEM)
+    #[arg(long, env = "TLS_AUTHORITY", requires = "tls_cert")]
+    tls_authority: Option<PathBuf>,
+    /// Ask for a member's certificate on joining, replication, administration and custom data
+    #[arg(long, env = "TLS_CLIENT_CERTIFICATES", action = clap::ArgAction::Set, default_value = "false", value_parser = clap::builder::FalseyValueParser::new())]
+    tls_client_certificates: bool,
     /// Leave the cluster when asked to end
     #[arg(long, env = "LEAVE_ON_STOP")]
     leave: bool,
@@ -82,6 +99,13 @@ fn service(text: &str) -> Result<(String, String), String> {
 
 impl Args {
     fn options(self) -> Options {
+        let files = self.tls_cert.zip(self.tls_key).zip(self.tls_authority);
+        let tls = files.map(|((certificates, key), authority)| TlsOptions {
+            certificates,
+            key,
+            authority,
+            require_client_certificates: self.tls_client_certificates,
+        });
         let known = self.join_addr.into_iter().filter(|address| !address.is_empty());
         Options {
             node_name: self.node_name,
@@ -92,7 +116,8 @@ impl Args {
             cluster_name: self.cluster_name,
             partition_count: self.partition_count.parse().unwrap_or(0),
             replication_factor: self.replication_factor.parse().unwrap_or(0),
-            join_addrs: if self.bootstrap { Vec::new() } else { known.collect() },
+            join_addrs: known.collect(),
+            bootstrap: self.bootstrap,
             remove_silent: self.health_check,
             health: HealthSettings {
                 interval: Duration::from_millis(self.health_interval_ms),
@@ -100,7 +125,9 @@ impl Args {
                 failure_threshold: self.health_failures,
             },
             services: self.services.into_iter().collect(),
-            shared_secret: self.secret,
+            shared_secret: self.secret.filter(|secret| !secret.is_empty()),
+            tls,
+            protect_reads: self.protect_reads,
             ..Options::new(self.node_id, self.http_addr)
         }
     }
@@ -132,11 +159,44 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<(), StartError> {
+/// Tells the log what the cluster tells.
+struct Log;
+
+impl Hooks for Log {
+    fn event(&self, event: &Event) {
+        match event {
+            // There is one for each copy of a partition.
+            Event::PartitionChange(change) => tracing::debug!(?change, "partition change"),
+            Event::NodeJoin(join) => tracing::info!(node = %join.node.id, size = join.cluster_size, "joined"),
+            Event::NodeRejoin(rejoin) => {
+                tracing::info!(node = %rejoin.node.id, kind = ?rejoin.kind, away = ?rejoin.offline, "came back");
+            }
+            Event::NodeLeave(leave) => tracing::info!(node = %leave.node.id, reason = ?leave.reason, "left"),
+            Event::RebalanceComplete(done) => {
+                let moved = done.rebalance.partitions_to_move;
+                tracing::info!(moved, trigger = ?done.rebalance.trigger, took = ?done.duration, "rebalanced");
+            }
+            Event::HealthChange(change) => {
+                tracing::warn!(status = ?change.status, silent = ?change.unhealthy_node_ids, "health changed");
+            }
+            Event::StateReplaced(replaced) => tracing::info!(?replaced, "caught up by a snapshot"),
+            Event::RebalanceStart(_) | Event::LeaseEnd(_) => tracing::debug!(?event, "told"),
+        }
+    }
+
+    fn missed(&self, events: u64) {
+        tracing::warn!(events, "too slow to log");
+    }
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let leave = args.leave;
-    let kit = ClusterKit::start(args.options()).await?;
+    let kit = Builder::from(args.options()).hooks(Arc::new(Log)).start().await?;
     tracing::info!(node = %kit.node_id(), http = kit.node().ip, "serving");
-    asked_to_end().await;
+    tokio::select! {
+        () = asked_to_end() => {}
+        reason = kit.failed() => return Err(format!("this node has failed: {reason}").into()),
+    }
     let end = async {
         if leave && let Err(error) = kit.leave().await {
             tracing::warn!(%error, "not let go, this node stops as a member");

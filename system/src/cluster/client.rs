@@ -1,15 +1,17 @@
 //! Requests from one node to another: small JSON, a deadline each, answers bounded.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustls::ClientConfig;
 use serde::{Serialize, de::DeserializeOwned};
+
+use connector::Connector;
+
+mod connector;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -49,16 +51,16 @@ pub(super) struct Answer {
 
 #[derive(Clone, Debug)]
 pub(super) struct PeerClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    scheme: &'static str,
     secret: Option<String>,
 }
 
 impl PeerClient {
-    pub(super) fn new(secret: Option<String>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(2)));
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), secret }
+    pub(super) fn new(secret: Option<String>, tls: Option<Arc<ClientConfig>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let client = Client::builder(TokioExecutor::new()).build(Connector::new(tls));
+        Self { client, scheme, secret }
     }
 
     async fn send(
@@ -70,7 +72,7 @@ impl PeerClient {
         deadline: Duration,
     ) -> Result<Answer, ClientError> {
         let broken = |reason: String, sent| ClientError::Broken { address: address.to_owned(), reason, sent };
-        let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+        let mut request = Request::builder().method(method).uri(format!("{}://{address}{path}", self.scheme));
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

@@ -1,6 +1,10 @@
 //! Errors of a running node.
 
-use super::{command::Refusal, name::NodeId, options::OptionsError};
+use super::{
+    command::Refusal,
+    name::{NodeId, PartitionId},
+    options::OptionsError,
+};
 
 /// A node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum StartError {
     /// Raft does not start.
     #[error("failed to start consensus: {0}")]
     Consensus(#[from] crate::raft::node::StartError),
+    /// A certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The log takes too long to be read back.
     #[error("log not read back within {0:?}")]
     Recovery(std::time::Duration),
@@ -36,6 +43,12 @@ pub enum QueryError {
     /// No partition has been assigned yet.
     #[error("no partitions available")]
     NoPartitions,
+    /// The cluster has no name yet.
+    #[error("cluster not initialized")]
+    NotInitialized,
+    /// There is no such partition.
+    #[error("partition {0} not found")]
+    UnknownPartition(PartitionId),
     /// There is no such node.
     #[error("node {0} not found")]
     UnknownNode(NodeId),
@@ -48,6 +61,9 @@ pub enum QueryError {
     /// Nobody led in time.
     #[error("timeout waiting for leader election")]
     LeaderTimeout,
+    /// No leader confirmed in time that this node is up to date.
+    #[error("not known to be up to date: {0}")]
+    Behind(String),
 }
 
 /// A change that was not made, or may not have been.
@@ -59,6 +75,9 @@ pub enum ChangeError {
     /// Certainly not made: nobody led before the deadline.
     #[error("no leader available")]
     NoLeader,
+    /// Certainly not made: it is asked of the leader itself, and this node does not lead.
+    #[error("only leader can {0}")]
+    OnlyLeader(&'static str),
     /// Certainly not made: it would leave no majority that answers.
     #[error("removing {0} would leave no majority that answers")]
     Majority(NodeId),

@@ -27,6 +27,30 @@ use super::event::{
 pub const QUEUE_EVENTS: usize = 65_536;
 
 /// An application's hooks; each does nothing unless it is written. They run on a thread that may block.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+/// use queuebench_system::cluster::{Event, Hooks, event::StateReplaced, hooks::EventBus};
+///
+/// #[derive(Default)]
+/// struct Refill(AtomicUsize);
+///
+/// impl Hooks for Refill {
+///     fn state_replaced(&self, _: &StateReplaced) {
+///         self.0.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let (bus, refill) = (EventBus::default(), Arc::new(Refill::default()));
+/// // `ClusterKit::add_hooks` does this on a node's own bus:
+/// let drive = bus.drive(refill.clone(), tokio_util::sync::CancellationToken::new());
+/// bus.publish(7, vec![Event::StateReplaced(StateReplaced { from_index: 2, to_index: 7 })]);
+/// drop(bus);
+/// drive.await;
+/// assert_eq!(refill.0.load(Ordering::Relaxed), 1);
+/// # });
+/// ```
 #[expect(unused_variables, reason = "the empty defaults name their arguments for whoever implements them")]
 pub trait Hooks: Send + Sync + 'static {
     /// A node has become a member for the first time.
@@ -49,20 +73,25 @@ pub trait Hooks: Send + Sync + 'static {
     fn state_replaced(&self, replaced: &StateReplaced) {}
     /// This hook was too slow: so many events were not told, look at the state itself.
     fn missed(&self, events: u64) {}
-}
 
-fn call(hooks: &impl AsRef<dyn Hooks>, event: &Event) {
-    let hooks = hooks.as_ref();
-    match event {
-        Event::NodeJoin(join) => hooks.node_join(join),
-        Event::NodeRejoin(rejoin) => hooks.node_rejoin(rejoin),
-        Event::NodeLeave(leave) => hooks.node_leave(leave),
-        Event::RebalanceStart(start) => hooks.rebalance_start(start),
-        Event::PartitionChange(change) => hooks.partition_change(change),
-        Event::RebalanceComplete(complete) => hooks.rebalance_complete(complete),
-        Event::LeaseEnd(end) => hooks.lease_end(end),
-        Event::HealthChange(change) => hooks.health_change(change),
-        Event::StateReplaced(replaced) => hooks.state_replaced(replaced),
+    /// Whether it is to be called for an event at all.
+    fn wants(&self, event: &Event) -> bool {
+        true
+    }
+
+    /// Calls the method that belongs to an event; what is told to all of them can be taken here instead.
+    fn event(&self, event: &Event) {
+        match event {
+            Event::NodeJoin(join) => self.node_join(join),
+            Event::NodeRejoin(rejoin) => self.node_rejoin(rejoin),
+            Event::NodeLeave(leave) => self.node_leave(leave),
+            Event::RebalanceStart(start) => self.rebalance_start(start),
+            Event::PartitionChange(change) => self.partition_change(change),
+            Event::RebalanceComplete(complete) => self.rebalance_complete(complete),
+            Event::LeaseEnd(end) => self.lease_end(end),
+            Event::HealthChange(change) => self.health_change(change),
+            Event::StateReplaced(replaced) => self.state_replaced(replaced),
+        }
     }
 }
 
@@ -153,9 +182,12 @@ impl EventBus {
                     counters.missed.fetch_add(events, Ordering::Relaxed);
                     tracing::warn!(events, "a hook is too slow, events are lost to it");
                 }
+                if matches!(&told, Told::Notice(notice) if !hooks.wants(&notice.event)) {
+                    continue;
+                }
                 let hooks = hooks.clone();
                 let called = tokio::task::spawn_blocking(move || match &told {
-                    Told::Notice(notice) => call(&hooks, &notice.event),
+                    Told::Notice(notice) => hooks.event(&notice.event),
                     Told::Missed(events) => hooks.missed(*events),
                 });
                 match called.await {

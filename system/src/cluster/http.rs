@@ -1,8 +1,12 @@
 //! The HTTP API, both generations of routes.
 //!
 //! Everything that is asked is answered from what this node has applied; `/join` and `/remove-node` go to
-//! the leader. Bodies are bounded ([`BODY_BYTES_MAX`], custom data [`MAX_VALUE_BYTES`]). With a shared secret
-//! the routes that change something or are meant for members only ask for `Authorization: Bearer …`.
+//! the leader. Bodies are bounded ([`BODY_BYTES_MAX`], custom data [`MAX_VALUE_BYTES`]).
+//!
+//! With a shared secret (`Authorization: Bearer …`) or client certificates, joining, replication,
+//! administration, what is meant for members only, and custom data, read or written, ask for either.
+//! Members, partitions and figures stay open, since existing clients that look up where their keys live send
+//! no credentials, unless `protect_reads` closes them too; `/health` and `/ready` are always open, for probes.
 
 mod change;
 mod query;
@@ -11,19 +15,22 @@ use std::time::Duration;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get, post},
-    serve::ListenerExt,
 };
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{client::RAFT_ID_HEADER, kit::ClusterKit, state::MAX_VALUE_BYTES};
+use super::{
+    client::RAFT_ID_HEADER,
+    kit::ClusterKit,
+    state::MAX_VALUE_BYTES,
+    tls::{Remote, SecureListener, authorized},
+};
 use crate::raft::network;
 
 /// The largest body of a request that is not custom data.
@@ -49,9 +56,8 @@ pub(super) fn router(kit: ClusterKit) -> Router {
         )
         .route("/join", any(change::join))
         .route_layer(middleware::from_fn_with_state(kit.clone(), authorize));
-    let open = Router::new()
-        .route("/health", get(query::health))
-        .route("/ready", get(query::ready))
+    let probes = Router::new().route("/health", get(query::health)).route("/ready", get(query::ready));
+    let mut open = Router::new()
         .route("/cluster", get(query::cluster))
         .route("/nodes", get(query::nodes))
         .route("/partitions", get(query::partitions))
@@ -64,7 +70,11 @@ pub(super) fn router(kit: ClusterKit) -> Router {
         .route("/health/detailed", get(query::health_detailed))
         .route("/health/nodes", get(query::health_nodes))
         .route("/sync", any(change::sync));
+    if kit.0.settings.options.protect_reads {
+        open = open.route_layer(middleware::from_fn_with_state(kit.clone(), authorize));
+    }
     open.merge(guarded)
+        .merge(probes)
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX.max(MAX_VALUE_BYTES)))
         .layer(middleware::from_fn_with_state(kit.clone(), around))
@@ -81,21 +91,18 @@ async fn around(State(kit): State<ClusterKit>, request: Request, next: Next) -> 
 }
 
 async fn authorize(State(kit): State<ClusterKit>, request: Request, next: Next) -> Response {
-    let Some(secret) = &kit.0.settings.options.shared_secret else { return next.run(request).await };
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    let reads = request.method() == Method::GET && !request.uri().path().starts_with("/internal/");
-    if reads || same(given.as_bytes(), secret.as_bytes()) {
+    if may_enter(&kit, &request) {
         return next.run(request).await;
     }
-    text(StatusCode::UNAUTHORIZED, "this route asks for the cluster's shared secret\n")
+    text(
+        StatusCode::UNAUTHORIZED,
+        "this route asks for the cluster's shared secret or a member's certificate\n",
+    )
 }
 
-/// Compares without telling by its time how much is right.
-fn same(given: &[u8], wanted: &[u8]) -> bool {
-    use sha2::{Digest, Sha256};
-    let (given, wanted) = (Sha256::digest(given), Sha256::digest(wanted));
-    given.iter().zip(&wanted).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+fn may_enter(kit: &ClusterKit, request: &Request) -> bool {
+    let remote = request.extensions().get::<ConnectInfo<Remote>>().map(|info| info.0);
+    authorized(&kit.0.settings.options, remote, request.headers())
 }
 
 fn text(status: StatusCode, text: impl Into<String>) -> Response {
@@ -113,23 +120,20 @@ fn json_with(status: StatusCode, body: impl Serialize) -> Response {
     (status, Json(body)).into_response()
 }
 
-pub(super) async fn serve(kit: ClusterKit, listener: TcpListener, stop: CancellationToken) {
+pub(super) async fn serve(kit: ClusterKit, listener: SecureListener, stop: CancellationToken) {
     run(listener, router(kit), stop, "HTTP").await;
 }
 
 /// Serves the peers: one route, upgraded to a stream.
-pub(super) async fn serve_raft(kit: ClusterKit, listener: TcpListener, stop: CancellationToken) {
+pub(super) async fn serve_raft(kit: ClusterKit, listener: SecureListener, stop: CancellationToken) {
     let peers = TaskTracker::new();
     let state = (kit, peers.clone(), stop.clone());
     let router = Router::new().route(network::PATH, post(peer)).with_state(state);
     run(listener, router, stop, "Raft").await;
 }
 
-async fn run(listener: TcpListener, router: Router, stop: CancellationToken, what: &'static str) {
-    let listener = listener.tap_io(|io| {
-        // Small answers must not wait for a delayed acknowledgement; without it they are only slower.
-        let _ = io.set_nodelay(true);
-    });
+async fn run(listener: SecureListener, router: Router, stop: CancellationToken, what: &'static str) {
+    let router = router.into_make_service_with_connect_info::<Remote>();
     let serve = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = serve.await {
         tracing::error!(%error, "the {what} server ended");
@@ -140,6 +144,12 @@ async fn peer(
     State((kit, peers, stop)): State<(ClusterKit, TaskTracker, CancellationToken)>,
     mut request: Request,
 ) -> Response {
+    if !may_enter(&kit, &request) {
+        return text(
+            StatusCode::UNAUTHORIZED,
+            "replication asks for the cluster's shared secret or a certificate\n",
+        );
+    }
     let wanted = request.headers().get(header::UPGRADE).map(HeaderValue::as_bytes);
     if wanted != Some(network::wire::PROTOCOL.as_bytes()) {
         return text(StatusCode::BAD_REQUEST, "this port is for peers of the same protocol version\n");

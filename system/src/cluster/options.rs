@@ -9,6 +9,7 @@ use super::{
     health::HealthSettings,
     name::{NodeId, default_node_name},
     node::{Node, STATUS_ACTIVE, check_address, check_services},
+    tls::TlsOptions,
 };
 
 /// What a user writes. Everything but the first two fields has a default.
@@ -36,6 +37,9 @@ pub struct Options {
     pub replication_factor: usize,
     /// HTTP addresses of known members, without a scheme; with none this node begins a cluster.
     pub join_addrs: Vec<String>,
+    /// Begins a cluster although members are known, unless one of them says that there is one already: a node
+    /// that has lost its disk joins again.
+    pub bootstrap: bool,
     /// Whether members that do not answer are removed.
     pub remove_silent: bool,
     /// How members are watched.
@@ -44,8 +48,13 @@ pub struct Options {
     pub services: BTreeMap<String, String>,
     /// How long it must be quiet before one rebalance follows all joins and leaves.
     pub rebalance_delay: Duration,
-    /// Asked for on joining, removing and between members; none asks for nothing.
+    /// Asked for on joining, changing anything, custom data and between members; none asks for nothing.
     pub shared_secret: Option<String>,
+    /// Encrypts HTTP and Raft, and may know members by their certificates.
+    pub tls: Option<TlsOptions>,
+    /// Whether looking at members, partitions and figures asks for the same as changing them. Only the probes
+    /// `/health` and `/ready` are open then.
+    pub protect_reads: bool,
 }
 
 impl Default for Options {
@@ -62,11 +71,14 @@ impl Default for Options {
             partition_count: 16,
             replication_factor: 3,
             join_addrs: Vec::new(),
+            bootstrap: false,
             remove_silent: false,
             health: HealthSettings::default(),
             services: BTreeMap::new(),
             rebalance_delay: Duration::from_millis(250),
             shared_secret: None,
+            tls: None,
+            protect_reads: false,
         }
     }
 }
@@ -113,6 +125,20 @@ fn listen(address: &str) -> String {
     if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() }
 }
 
+impl Settings {
+    /// Where a peer's Raft is reached, as a URL.
+    #[must_use]
+    pub fn raft_url(&self, address: &str) -> String {
+        format!("{}://{address}", self.scheme())
+    }
+
+    /// `https` with TLS, otherwise `http`: all members of a cluster do alike.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.options.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 impl Options {
     /// Options of a node with this id and HTTP address, and the defaults for the rest.
     #[must_use]
@@ -156,6 +182,19 @@ impl Options {
             replication_factor: if self.replication_factor == 0 { 3 } else { self.replication_factor },
         };
         note(cluster.check());
+        note(match self.shared_secret.as_deref() {
+            Some(secret) if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err("SharedSecret: use one or more printable ASCII characters without spaces".to_owned())
+            }
+            _ => Ok(()),
+        });
+        let guarded = self.shared_secret.is_some()
+            || self.tls.as_ref().is_some_and(|tls| tls.require_client_certificates);
+        note(
+            (guarded || !self.protect_reads).then_some(()).ok_or_else(|| {
+                "ProtectReads needs a shared secret, or TLS with client certificates".to_owned()
+            }),
+        );
         let health = self.health;
         let positive =
             health.failure_threshold > 0 && !health.interval.is_zero() && !health.timeout.is_zero();

@@ -97,6 +97,8 @@ pub struct State {
     clock: Timestamp,
     applied_index: u64,
     topology_version: u64,
+    #[serde(default)]
+    custom_data_version: u64,
 }
 
 /// What came of a command.
@@ -167,8 +169,16 @@ impl State {
             Operation::CreatePartitions(set) => self.create_partitions(set),
             Operation::RebalancePartitions(set) => self.rebalance_partitions(set, events),
             Operation::UpdatePartition(patch) => self.update_partition(patch, events),
-            Operation::SetCustomData { key, value } => self.custom_data.set(key, value),
-            Operation::DeleteCustomData(key) => self.custom_data.delete(key),
+            Operation::SetCustomData { key, value } => {
+                let set = self.custom_data.set(key, value)?;
+                self.custom_data_version = self.applied_index;
+                Ok(set)
+            }
+            Operation::DeleteCustomData(key) => {
+                let deleted = self.custom_data.delete(key)?;
+                self.custom_data_version = self.applied_index;
+                Ok(deleted)
+            }
             Operation::GrantLease { lease, owner, ttl_ms } => {
                 self.leases.grant(lease, owner, *ttl_ms, self.clock)
             }
@@ -266,6 +276,12 @@ impl State {
     #[must_use]
     pub fn topology_version(&self) -> u64 {
         self.topology_version
+    }
+
+    /// The position of the last command that set or deleted custom data.
+    #[must_use]
+    pub fn custom_data_version(&self) -> u64 {
+        self.custom_data_version
     }
 
     /// The picture readers look keys up in.

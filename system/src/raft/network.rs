@@ -39,6 +39,7 @@ use super::{
 use link::Link;
 use wire::{Connection, FrameKind, WireError};
 
+pub mod dial;
 pub mod link;
 pub mod server;
 pub mod wire;
@@ -68,6 +69,7 @@ pub(crate) struct SnapshotHave {
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub(crate) identity: Arc<Identity>,
+    pub(crate) dial: dial::Dial,
     /// A peer that answers nothing for this long is treated as unreachable.
     pub(crate) progress_timeout: Duration,
 }
@@ -83,7 +85,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: NodeId, node: &Peer) -> PeerClient {
-        let link = Link::new(self.identity.clone(), target, node.url.clone());
+        let link = Link::new(self.identity.clone(), self.dial.clone(), target, node.url.clone());
         PeerClient { link, progress_timeout: self.progress_timeout }
     }
 }

@@ -28,7 +28,7 @@ use super::{
     identity::{Identity, IdentityError, Membership, founder_id},
     log::{LogConfig, LogHandle, LogStore, OpenError},
     machine::{Machine, Replica},
-    network::{Network, server::PeerServer, wire::Connection},
+    network::{Network, dial::Dial, server::PeerServer, wire::Connection},
     snapshot::SnapshotStore,
     types::{Command, NodeId, Peer, Types},
 };
@@ -65,6 +65,8 @@ pub struct NodeConfig {
     pub snapshot_entries: u64,
     /// Pre-allocated size of a log segment.
     pub segment_bytes: u64,
+    /// How peers are reached.
+    pub dial: Dial,
 }
 
 impl NodeConfig {
@@ -80,6 +82,7 @@ impl NodeConfig {
             election_timeout: Duration::from_millis(500),
             snapshot_entries: 50_000,
             segment_bytes: 64 << 20,
+            dial: Dial::default(),
         }
     }
 
@@ -227,15 +230,19 @@ impl<M: Machine> Node<M> {
         let snapshots = SnapshotStore::open(disk, config.dir.join("snap")).map_err(StartError::Snapshot)?;
         let (replica, applied) =
             Replica::open(machine.clone(), snapshots.clone()).map_err(StartError::Snapshot)?;
-        let network = Network { identity: identity.clone(), progress_timeout: config.election_timeout * 4 };
-        let raft = Core::<M>::new(identity.node(), raft_config, network, log, replica)
+        let network = Network {
+            identity: identity.clone(),
+            dial: config.dial.clone(),
+            progress_timeout: config.election_timeout * 4,
+        };
+        let raft = Core::<M>::new(identity.node(), raft_config, network.clone(), log, replica)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
         let stop = CancellationToken::new();
         let timeout = config.election_timeout * 2;
         let (reads, read_task) =
-            reads::start(raft.clone(), identity.clone(), applied.clone(), timeout, stop.child_token());
+            reads::start(raft.clone(), network.clone(), applied.clone(), timeout, stop.child_token());
         let peers = PeerServer {
             raft: raft.clone(),
             identity: identity.clone(),

@@ -127,6 +127,8 @@ async fn without_the_secret_nobody_joins_or_changes_anything() {
         ("POST", "/join"),
         ("POST", "/remove-node"),
         ("PUT", "/custom-data/k"),
+        ("GET", "/custom-data/k"),
+        ("POST", "/rebalance"),
         ("GET", "/internal/listed?id=x"),
     ] {
         for header in ["", "authorization: Bearer wrong\r\n"] {
@@ -138,7 +140,8 @@ async fn without_the_secret_nobody_joins_or_changes_anything() {
     }
     let right = "authorization: Bearer s3cret\r\n";
     assert!(ask(&kit, "PUT", "/custom-data/k", right, "v").await.0.contains(" 200 "));
-    assert_eq!(ask(&kit, "GET", "/custom-data/k", "", "").await.1, "v");
+    assert_eq!(ask(&kit, "GET", "/custom-data/k", right, "").await.1, "v");
+    assert_eq!(get(&kit, "/cluster").await["cluster"]["custom_data"], serde_json::Value::Null);
     kit.stop().await;
 }
 
@@ -150,4 +153,25 @@ async fn a_port_that_is_taken_is_an_error() {
     let error =
         ClusterKit::start(Options { http_addr, ..options(1, directory.path(), &[]) }).await.unwrap_err();
     assert!(error.to_string().contains("failed to start HTTP server"), "{error}");
+}
+
+#[test]
+fn deployment_files_name_only_variables_that_the_program_knows() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_clusternode")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let files = [
+        include_str!("../../deploy/cluster/compose.yaml"),
+        include_str!("../../deploy/cluster/statefulset.yaml"),
+    ];
+    let mut named = std::collections::BTreeSet::new();
+    for line in files.iter().flat_map(|file| file.lines()) {
+        let word = line.trim().trim_start_matches("- name: ").split(':').next().unwrap();
+        let variable = word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        named.extend(variable.then_some(word));
+    }
+    assert!(named.len() >= 10, "{named:?}");
+    for variable in named {
+        let known = ["=", "]"].iter().any(|end| help.contains(&format!("[env: {variable}{end}")));
+        assert!(known, "clusternode knows no {variable}");
+    }
 }

@@ -3,5 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod hooks;
 mod membership;
+mod processes;
+mod security;
+mod storm;
 mod support;

@@ -7,7 +7,7 @@ use std::{
 
 use queuebench_system::cluster::{ClusterKit, Options, health::HealthSettings};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -91,17 +91,39 @@ pub(crate) async fn ask(
     headers: &str,
     body: &str,
 ) -> (String, String) {
-    let address = kit.node().http_addr();
-    let mut stream = TcpStream::connect(&address).await.unwrap();
+    ask_at(&kit.node().http_addr(), method, path, headers, body).await.unwrap()
+}
+
+/// The same of a process, which may not answer.
+pub(crate) async fn ask_at(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<(String, String)> {
+    let stream = TcpStream::connect(address).await?;
+    ask_on(stream, address, method, path, headers, body).await
+}
+
+/// The same on a connection that is open.
+pub(crate) async fn ask_on(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<(String, String)> {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     );
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.to_lowercase(), body.to_owned())
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((head.to_lowercase(), body.to_owned()))
 }
 
 pub(crate) async fn get(kit: &ClusterKit, path: &str) -> serde_json::Value {

@@ -38,7 +38,8 @@ fn elsewhere(kit: &ClusterKit, leader: Option<&Node>, path: &str, what: &str) ->
         "leader_ip": address,
         "message": format!("Please retry {what} request to leader at {address}"),
     });
-    let location = [(header::LOCATION, format!("http://{}{path}", leader.http_addr()))];
+    let location =
+        [(header::LOCATION, format!("{}://{}{path}", kit.0.settings.scheme(), leader.http_addr()))];
     (location, json_with(StatusCode::TEMPORARY_REDIRECT, body)).into_response()
 }
 
@@ -86,7 +87,9 @@ fn failure(error: &ChangeError) -> Response {
         ChangeError::Refused(Refusal::Invalid(_)) | ChangeError::Rejected(_) => StatusCode::BAD_REQUEST,
         ChangeError::Refused(Refusal::CustomDataFull { .. }) => StatusCode::INSUFFICIENT_STORAGE,
         ChangeError::Refused(_) | ChangeError::Majority(_) => StatusCode::CONFLICT,
-        ChangeError::NoLeader | ChangeError::Stopped | ChangeError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeError::NoLeader | ChangeError::OnlyLeader(_) | ChangeError::Stopped | ChangeError::Busy => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         ChangeError::Unknown(_) => StatusCode::GATEWAY_TIMEOUT,
     };
     text(status, error.to_string())

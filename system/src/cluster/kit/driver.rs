@@ -1,6 +1,6 @@
 //! The leader's work, and the exported file: asks what is to be done, and does it, one thing at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -70,7 +70,7 @@ async fn carry_out(kit: &ClusterKit, duty: Duty) -> Result<(), String> {
         }
         Duty::AddVoter { node, raft_id, raft_addr } => {
             info!(%node, raft_id, "a member gets its vote");
-            kit.0.raft.add_member(raft_id, &format!("http://{raft_addr}"), true).await.map_err(said)
+            kit.0.raft.add_member(raft_id, &kit.0.settings.raft_url(&raft_addr), true).await.map_err(said)
         }
         Duty::RemoveVoter(raft_id) => {
             info!(raft_id, "a vote that nobody is listed for is taken");
@@ -82,18 +82,40 @@ async fn carry_out(kit: &ClusterKit, duty: Duty) -> Result<(), String> {
     }
 }
 
-/// Keeps the exported file up to date; several changes at once become one file.
+/// Between two writes of the exported file, and at most so often as a tenth of the time it takes.
+const EXPORT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Keeps the exported file up to date with everything that is applied, custom data included; changes that
+/// come quickly become one file.
 pub(super) async fn export(kit: ClusterKit) {
-    let mut version = kit.0.machine.version();
+    let mut applied = kit.0.machine.applied();
     loop {
-        let state = kit.0.machine.read(Clone::clone);
-        let directory = kit.0.settings.options.data_dir.clone();
-        let written = tokio::task::spawn_blocking(move || export::write(&directory, &state)).await;
-        if let Ok(Err(error)) = written {
-            warn!(%error, "the exported file is out of date");
-        }
-        if version.changed().await.is_err() {
+        applied.mark_unchanged();
+        let began = Instant::now();
+        write_export(&kit).await;
+        tokio::time::sleep(EXPORT_PAUSE.max(began.elapsed() * 9)).await;
+        if applied.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Writes the exported file, unless the one that is there shows the same.
+pub(super) async fn write_export(kit: &ClusterKit) {
+    let (machine, one) = (kit.0.machine.clone(), kit.0.exported.clone());
+    let directory = kit.0.settings.options.data_dir.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let mut exported = one.lock();
+        let state = machine.read(Clone::clone);
+        let shows = (state.topology_version(), state.custom_data_version());
+        if *exported == Some(shows) {
+            return Ok(());
+        }
+        export::write(&directory, &state)?;
+        *exported = Some(shows);
+        Ok::<_, export::ExportError>(())
+    });
+    if let Ok(Err(error)) = written.await {
+        warn!(%error, "the exported file is out of date");
     }
 }

@@ -17,9 +17,11 @@ use tracing::{info, warn};
 use super::ClusterKit;
 use crate::{
     cluster::{
+        client::PeerClient,
         command::{AddNode, LeaveReason, Operation, Outcome},
         error::ChangeError,
-        node::{Member, Node},
+        node::{Member, Node, check_address},
+        options::Settings,
     },
     raft::node::MembershipError,
 };
@@ -80,6 +82,9 @@ impl ClusterKit {
         if let Err(error) = request.node.check() {
             return JoinAnswer::Invalid(error.to_string());
         }
+        if let Err(error) = check_address("raft_addr", &request.raft_addr) {
+            return JoinAnswer::Invalid(error.to_string());
+        }
         if request.raft_id == 0 {
             return JoinAnswer::Invalid(
                 "raft_id is missing: the joining node is of an older version".to_owned(),
@@ -98,7 +103,7 @@ impl ClusterKit {
     }
 
     async fn admit(&self, request: JoinRequest) -> JoinAnswer {
-        let url = format!("http://{}", request.raft_addr);
+        let url = self.0.settings.raft_url(&request.raft_addr);
         let deadline = Instant::now() + JOIN_TIMEOUT;
         let members = || self.0.raft.status().members;
         while !members()
@@ -216,6 +221,26 @@ impl ClusterKit {
 pub(in crate::cluster) struct Listing {
     raft_id: Option<u64>,
     left: Option<LeaveReason>,
+}
+
+/// Whether this node is to begin a cluster: it knows nobody, or is to bootstrap and nobody it knows has one.
+/// What is on its disk goes before either.
+pub(super) async fn begins_a_cluster(settings: &Settings, client: &PeerClient) -> bool {
+    let options = &settings.options;
+    if options.join_addrs.is_empty() || !options.bootstrap {
+        return options.join_addrs.is_empty();
+    }
+    if options.data_dir.join("raft/meta").exists() {
+        return true;
+    }
+    for known in options.join_addrs.iter().filter(|known| **known != settings.node.http_addr()) {
+        let answer = client.get(known, "/cluster", SILENCE).await;
+        if answer.is_ok_and(|answer| answer.status.is_success()) {
+            info!(known, "there is a cluster already, this node joins it");
+            return false;
+        }
+    }
+    true
 }
 
 pub(super) async fn run(kit: ClusterKit) {

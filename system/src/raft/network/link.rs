@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::dial::Dial;
 use super::wire::{Connection, FrameKind, Hello, Receiver, Sender, Welcome, WireError};
 use crate::raft::{identity::Identity, types::NodeId};
 
@@ -42,6 +43,7 @@ struct Multiplexed {
 /// A peer by number and address.
 pub(crate) struct Link {
     identity: Arc<Identity>,
+    dial: Dial,
     target: NodeId,
     url: String,
     multiplexed: tokio::sync::Mutex<Option<Arc<Multiplexed>>>,
@@ -55,14 +57,15 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    pub(crate) fn new(identity: Arc<Identity>, target: NodeId, url: String) -> Self {
-        Self { identity, target, url, multiplexed: tokio::sync::Mutex::new(None), next_id: AtomicU64::new(1) }
+    pub(crate) fn new(identity: Arc<Identity>, dial: Dial, target: NodeId, url: String) -> Self {
+        let multiplexed = tokio::sync::Mutex::new(None);
+        Self { identity, dial, target, url, multiplexed, next_id: AtomicU64::new(1) }
     }
 
     /// A new connection, past its greeting.
     pub(crate) async fn connect(&self) -> Result<Connection, WireError> {
         let greet = async {
-            let mut connection = Connection::open(&self.url).await?;
+            let mut connection = self.dial.open(&self.url).await?;
             let hello = self.identity.hello(self.target)?;
             connection.send(FrameKind::Hello, 0, &serde_json::to_vec(&hello)?).await?;
             connection.flush().await?;

@@ -7,10 +7,7 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter},
-    net::TcpStream,
-};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 
 use crate::raft::types::NodeId;
 
@@ -41,7 +38,7 @@ pub enum WireError {
     #[error("a peer refused: {0}")]
     Refused(String),
     /// The URL of a peer is not usable.
-    #[error("peer url '{0}' is not of the form http://host:port")]
+    #[error("peer url '{0}' is not of the form http://host:port, or https:// where TLS is set up")]
     Url(String),
 }
 
@@ -204,19 +201,19 @@ impl Connection {
         Self { sender, receiver: Receiver { source, buffer } }
     }
 
-    /// Connects to a node's public URL and upgrades.
-    pub(crate) async fn open(url: &str) -> Result<Self, WireError> {
-        let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
-        let address =
-            address.filter(|address| address.contains(':')).ok_or_else(|| WireError::Url(url.into()))?;
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (source, mut sink) = stream.into_split();
+    /// Asks the node at the other end of a fresh connection to upgrade it.
+    pub(crate) async fn upgrade(
+        source: impl AsyncRead + Send + Unpin + 'static,
+        mut sink: impl AsyncWrite + Send + Unpin + 'static,
+        address: &str,
+        header: &str,
+    ) -> Result<Self, WireError> {
         let request = format!(
-            "POST {} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\ncontent-length: 0\r\n\r\n",
+            "POST {} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\n{header}content-length: 0\r\n\r\n",
             super::PATH
         );
         sink.write_all(request.as_bytes()).await?;
+        sink.flush().await?;
         let mut source = BufReader::new(source);
         let mut head = (&mut source).take(HEAD_BYTES_MAX);
         let mut line = String::new();
@@ -231,7 +228,7 @@ impl Connection {
             > 2
         {}
         if !status.contains(" 101") {
-            return Err(WireError::Refused(format!("{url} answered '{status}'")));
+            return Err(WireError::Refused(format!("{address} answered '{status}'")));
         }
         let buffer = BytesMut::from(source.buffer());
         Ok(Self::of(Box::new(source.into_inner()), Box::new(sink), buffer))

@@ -6,7 +6,7 @@
 //! retry begins after it. At a follower the question goes to the leader, and the read is served here.
 //! Bounds: 65,536 waiting reads, more are refused; a round ends within its timeout.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use openraft::{Raft, rt::WatchReceiver};
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::raft::{
-    identity::Identity,
     machine::{Machine, Replica},
-    network::{link::Link, wire::FrameKind},
+    network::{Network, link::Link, wire::FrameKind},
     types::{NodeId, Types},
 };
 
@@ -72,13 +71,13 @@ pub(crate) struct ReadIndexes {
 /// Starts the task that runs the rounds; it ends with `stop`.
 pub(crate) fn start<M: Machine>(
     raft: Raft<Types, Replica<M>>,
-    identity: Arc<Identity>,
+    network: Network,
     applied: watch::Receiver<u64>,
     timeout: Duration,
     stop: CancellationToken,
 ) -> (ReadIndexes, AbortOnDropHandle<()>) {
     let (waiting, queued) = mpsc::channel(WAITING_MAX);
-    let rounds = Rounds { raft, identity, timeout, leader: None };
+    let rounds = Rounds { raft, network, timeout, leader: None };
     let task = async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -115,7 +114,7 @@ impl ReadIndexes {
 
 struct Rounds<M: Machine> {
     raft: Raft<Types, Replica<M>>,
-    identity: Arc<Identity>,
+    network: Network,
     timeout: Duration,
     leader: Option<(NodeId, String, Link)>,
 }
@@ -169,7 +168,7 @@ impl<M: Machine> Rounds<M> {
             return Err(ReadError::NoLeader("there is none".into()));
         };
         if self.leader.as_ref().is_none_or(|(known, at, _)| *known != node || *at != url) {
-            let link = Link::new(self.identity.clone(), node, url.clone());
+            let link = Link::new(self.network.identity.clone(), self.network.dial.clone(), node, url.clone());
             self.leader = Some((node, url, link));
         }
         let Some((_, _, link)) = &self.leader else {

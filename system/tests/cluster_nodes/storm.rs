@@ -1,0 +1,212 @@
+//! A storm on real processes: nodes are killed, paused and started again while values are written; in the
+//! end all agree, and nothing acknowledged is lost.
+//!
+//! `QUEUEBENCH_STORM_SECONDS=300` runs the long form, `QUEUEBENCH_STORM_SEED=n` the same faults again.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, RngExt as _, SeedableRng, seq::IndexedRandom};
+
+use crate::{
+    processes::{Process, agree},
+    support::HEALTH,
+};
+
+const NODES: usize = 5;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}: not a number")))
+}
+
+async fn form(directory: &Path, count: usize) -> Vec<Process> {
+    let mut nodes: Vec<_> = (1..=count).map(Process::new).collect();
+    let first = nodes[0].http.clone();
+    for node in &mut nodes {
+        let known = if node.number == 1 { Vec::new() } else { vec![first.clone()] };
+        node.start(directory, &known);
+    }
+    agree(&nodes, directory).await;
+    nodes
+}
+
+/// Everybody else: whoever comes back asks them.
+fn others(nodes: &[Process], number: usize) -> Vec<String> {
+    nodes.iter().filter(|node| node.number != number).map(|node| node.http.clone()).collect()
+}
+
+struct Writer {
+    acknowledged: BTreeMap<String, String>,
+    next: u64,
+    refused: u64,
+}
+
+impl Writer {
+    /// Writes to the nodes in turn until a deadline.
+    async fn write_until(&mut self, nodes: &[Process], deadline: Instant) {
+        while Instant::now() < deadline {
+            let running: Vec<_> = nodes.iter().filter(|node| node.runs()).collect();
+            let node = running[usize::try_from(self.next).unwrap() % running.len()];
+            let (key, value) = (format!("key-{}", self.next % 500), self.next.to_string());
+            self.next += 1;
+            if node.put(&key, &value).await {
+                self.acknowledged.insert(key, value);
+            } else {
+                // It may have been written, or not: only what follows it under this key counts again.
+                self.acknowledged.remove(&key);
+                self.refused += 1;
+            }
+        }
+    }
+
+    async fn check(&self, nodes: &[Process]) {
+        for node in nodes.iter().filter(|node| node.runs()) {
+            for (key, value) in &self.acknowledged {
+                let began = Instant::now();
+                // A follower shows what is committed a heartbeat later.
+                loop {
+                    let shown = node.get(&format!("/custom-data/{key}")).await;
+                    if shown.as_ref() == Some(value) {
+                        break;
+                    }
+                    assert!(
+                        began.elapsed() < Duration::from_secs(10),
+                        "{} shows {shown:?} under {key}, {value} was acknowledged",
+                        node.id()
+                    );
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+/// One fault, its end, and agreement after it.
+async fn fault(
+    nodes: &mut [Process],
+    directory: &Path,
+    random: &mut impl Rng,
+    writer: &mut Writer,
+) -> String {
+    let numbers: Vec<_> = (0..nodes.len()).collect();
+    // Two of five at most: the others can go on deciding.
+    let count = random.random_range(1..=2);
+    let victims: Vec<_> = numbers.sample(random, count).copied().collect();
+    let paused = random.random_bool(0.4);
+    let lasts = Duration::from_millis(random.random_range(200..3_500));
+    for victim in &victims {
+        if paused { nodes[*victim].pause() } else { nodes[*victim].kill() }
+    }
+    writer.write_until(nodes, Instant::now() + lasts).await;
+    for victim in &victims {
+        if paused {
+            nodes[*victim].resume();
+        } else {
+            let known = others(nodes, nodes[*victim].number);
+            nodes[*victim].start(directory, &known);
+        }
+    }
+    let took = agree(nodes, directory).await;
+    format!("{} {victims:?} for {lasts:?}, agreed {took:?} later", if paused { "paused" } else { "killed" })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_are_killed_and_paused_agree_again_and_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let seconds = number("QUEUEBENCH_STORM_SECONDS").unwrap_or(12);
+    let seed = number("QUEUEBENCH_STORM_SEED").unwrap_or_else(rand::random);
+    println!("again with QUEUEBENCH_STORM_SEED={seed}");
+    let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(seed);
+    let mut nodes = form(directory.path(), NODES).await;
+    let mut writer = Writer { acknowledged: BTreeMap::new(), next: 0, refused: 0 };
+    let ends = Instant::now() + Duration::from_secs(seconds);
+    let mut faults = 0;
+    while Instant::now() < ends {
+        println!("{}", fault(&mut nodes, directory.path(), &mut random, &mut writer).await);
+        faults += 1;
+    }
+    writer.check(&nodes).await;
+    println!(
+        "{faults} faults, {} writes, {} without an acknowledgement, {} values held on all nodes",
+        writer.next,
+        writer.refused,
+        writer.acknowledged.len()
+    );
+    assert!(faults > 0 && !writer.acknowledged.is_empty());
+}
+
+/// What one death cost.
+struct Death {
+    detected: Duration,
+    agreed: Duration,
+    moved: usize,
+    hooks: u64,
+}
+
+/// Hooks that one node has delivered so far.
+async fn delivered(node: &Process) -> u64 {
+    let figures = node.get("/metrics/prometheus").await.unwrap();
+    let line = figures.lines().find_map(|line| line.strip_prefix("cluster_hooks_delivered_total "));
+    line.unwrap().parse().unwrap()
+}
+
+/// Kills a follower and waits until the others have taken over what it had.
+async fn death(nodes: &mut [Process], directory: &Path, round: usize) -> Death {
+    let count = nodes.len();
+    let leader = nodes[0].json("/consensus/leader").await.unwrap()["leader_id"].clone();
+    let followers: Vec<_> = (0..count).filter(|at| leader != nodes[*at].id()).collect();
+    let victim = followers[round % followers.len()];
+    let witness = followers[(round + 1) % followers.len()];
+    let (before, hooks) = (nodes[witness].view().await.unwrap().1, delivered(&nodes[witness]).await);
+    nodes[victim].kill();
+    let died = Instant::now();
+    let detected = loop {
+        let mut seen = false;
+        for node in nodes.iter().filter(|node| node.runs()) {
+            seen |= node.view().await.is_some_and(|(ids, _)| ids.len() < count);
+        }
+        if seen {
+            break died.elapsed();
+        }
+        assert!(died.elapsed() < Duration::from_secs(60), "the death was not noticed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    agree(nodes, directory).await;
+    let agreed = died.elapsed();
+    let after = nodes[witness].view().await.unwrap().1;
+    let (before, after) = (before.as_object().unwrap(), after.as_object().unwrap());
+    let moved = before.iter().filter(|(id, partition)| after[*id] != **partition).count();
+    let hooks = delivered(&nodes[witness]).await - hooks;
+    let known = others(nodes, nodes[victim].number);
+    nodes[victim].start(directory, &known);
+    agree(nodes, directory).await;
+    Death { detected, agreed, moved, hooks }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_is_detected_and_all_agree_within_a_second_more() {
+    let long = number("QUEUEBENCH_STORM_SECONDS").is_some();
+    let (sizes, rounds) = if long { (vec![3, 5, 7], 5) } else { (vec![5], 2) };
+    println!("settings allow {:?} for the detection", HEALTH.detection());
+    for size in sizes {
+        let directory = tempfile::tempdir().unwrap();
+        let mut nodes = form(directory.path(), size).await;
+        let mut spans = Vec::new();
+        for round in 0..rounds {
+            let Death { detected, agreed, moved, hooks } = death(&mut nodes, directory.path(), round).await;
+            println!(
+                "{size} nodes: detected after {detected:?}, agreed after {agreed:?}, \
+                 {moved} of 64 partitions changed, {hooks} hooks told on one node"
+            );
+            assert!(moved > 0 && hooks > 0);
+            spans.push(agreed.saturating_sub(detected));
+        }
+        // The best of them: a busy machine delays any single one.
+        let best = spans.iter().min().unwrap();
+        assert!(*best <= Duration::from_secs(1), "from detection to agreement it took {spans:?}");
+    }
+}
