@@ -150,7 +150,7 @@ impl Feed {
             }
         };
         if !buffer.starts_with(b"HTTP/1.1 101 ") {
-            let line = buffer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let line = buffer[..].split(|byte| *byte == b'\r').next().unwrap_or_default();
             return Err(io::Error::other(format!("{address}: {}", String::from_utf8_lossy(line))));
         }
         buffer.advance(end);

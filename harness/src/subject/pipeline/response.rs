@@ -9,7 +9,7 @@ const MAX_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Response<'b> {
     pub(super) status: u16,
-    /// The server says for certain that it did not take the request.
+    /// The server says when to come back, which it does only if it certainly did not take the request.
     pub(super) refused: bool,
     /// The server ends the connection after this answer.
     pub(super) close: bool,
@@ -41,7 +41,7 @@ pub(super) fn parse(bytes: &[u8]) -> io::Result<Option<Response<'_>>> {
             length = std::str::from_utf8(value).ok().and_then(|value| value.parse::<usize>().ok());
         } else if name.eq_ignore_ascii_case(b"connection") {
             close = value.eq_ignore_ascii_case(b"close");
-        } else if name.eq_ignore_ascii_case(b"x-refused") {
+        } else if name.eq_ignore_ascii_case(b"retry-after") {
             refused = true;
         }
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_once_it_is_whole_and_what_follows_is_left() {
-        let text = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\nx-refused: queue-full\r\n\
+        let text = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\nretry-after: 1\r\n\
             connection: close\r\n\r\nfull\nHTTP/1.1 200 OK\r\n";
         for cut in 0..text.len() - 17 {
             assert_eq!(parse(&text[..cut]).unwrap(), None, "{cut}");
