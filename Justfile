@@ -43,3 +43,5 @@ up SUBJECT *ARGS:
 # Licences, sources and advisories of the dependencies (needs cargo-deny).
 deny:
     cargo deny check
+
+import 'system/deploy/pipeline.just'

@@ -16,6 +16,7 @@ mod backends;
 mod compare;
 mod profiles;
 mod report;
+mod serve;
 mod shard;
 mod signals;
 mod up;
@@ -50,6 +51,8 @@ enum Command {
     /// The built-in profiles
     #[command(subcommand)]
     Profiles(profiles::Profiles),
+    #[command(hide = true)]
+    Serve(serve::Serve),
     /// Run one shard of a trial in this process (for schedulers and for queuebench itself)
     Shard(shard::Shard),
     /// Join what all shards of a trial left into one result
@@ -70,6 +73,22 @@ enum Compare {
         backends: Vec<crate::subject::Backend>,
         /// A built-in profile or a file
         #[arg(long, value_name = "NAME|FILE", default_value = "standard")]
+        profile: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// The HTTP pipeline (gateway, ingest, processor) over each queue
+    Pipeline {
+        /// Queues that it runs over, separated by commas
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_name = "LIST",
+            default_value = "memory,nats,kafka,composite"
+        )]
+        backends: Vec<crate::subject::Backend>,
+        /// A built-in profile or a file
+        #[arg(long, value_name = "NAME|FILE", default_value = "pipeline")]
         profile: String,
         #[command(flatten)]
         options: RunOptions,
@@ -143,6 +162,12 @@ impl From<Class> for Durability {
 }
 
 impl Cli {
+    /// Whether it installs a log of its own: a service of the pipeline does.
+    #[must_use]
+    pub fn logs_itself(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+
     /// Does what was asked. Errors are printed here, so that the program ends in one place.
     #[must_use]
     pub fn run(self) -> Exit {
@@ -150,11 +175,15 @@ impl Cli {
             Command::Compare(Compare::Queues { backends, profile, options }) => {
                 compare::queues(&backends, &profile, options)
             }
+            Command::Compare(Compare::Pipeline { backends, profile, options }) => {
+                compare::pipeline(&backends, &profile, options)
+            }
             Command::Run { file, options } => compare::file(&file, options),
             Command::Report(report) => report.run(),
             Command::Backends(backends) => backends.run(),
             Command::Up(up) => up.run(),
             Command::Profiles(profiles) => profiles.run(),
+            Command::Serve(serve) => serve.run(),
             Command::Shard(shard) => shard.run(),
             Command::Merge(merge) => merge.run(),
         };

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::plan::{Shard, mix};
 use crate::profile::Profile;
-use crate::subject::{Backend, SubjectRequest, configure};
+use crate::subject::{Backend, SubjectConfig, SubjectRequest, configure};
 use crate::trial::MessageIds;
 use crate::ui::Ui;
 
@@ -26,10 +26,12 @@ pub mod environment;
 mod process;
 mod sampler;
 mod servers;
+mod services;
 
 pub use process::ShardFailure;
 use process::{Finished, ShardProcess};
 use servers::Servers;
+use services::Services;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -201,7 +203,8 @@ impl Work {
                 match result {
                     Ok(finished) => {
                         bar.finish(&finished.result.record.trial);
-                        self.take(at, finished, servers.pids(request).is_empty());
+                        let is_pipeline = request.backend.of_pipeline().is_some();
+                        self.take(at, finished, servers.pids(request).is_empty() && !is_pipeline);
                     }
                     Err(failure) => {
                         bar.fail(&format!("{failure:#}"));
@@ -224,7 +227,8 @@ impl Work {
         stop: &CancellationToken,
     ) -> anyhow::Result<Finished> {
         let name = format!("qb-{}-{}-{round}", self.short_id, safe(&request.name));
-        let config = configure(request, &self.spec.profile, servers.addresses(request), &name)?;
+        let mut config = configure(request, &self.spec.profile, servers.addresses(request), &name)?;
+        let services = self.services(&mut config, servers.addresses(request), &name).await?;
         let subject_hash = request.name.bytes().fold(0, |hash, byte| mix(hash, u64::from(byte)));
         let spec = crate::shard::ShardSpec {
             subject: request.name.clone(),
@@ -236,16 +240,42 @@ impl Work {
             trial_id: mix(mix(uuid_of(&self.record.id), subject_hash), u64::from(round)),
             message_ids: match request.backend {
                 Backend::Nats | Backend::Composite => MessageIds::Unique,
-                Backend::Memory | Backend::Kafka | Backend::Null => MessageIds::None,
+                // The pipeline names its messages itself.
+                _ => MessageIds::None,
             },
             embedded: request.backend.is_embedded(),
         };
         let scratch = self.folder.path().join("shards").join(format!("{}-{round}", safe(&request.name)));
+        let mut pids = servers.pids(request);
+        pids.extend(services.iter().flat_map(Services::pids));
         let process = ShardProcess::start(&spec, Shard::WHOLE, &scratch)?;
-        let finished = process.finish(bar, &servers.pids(request), stop).await?;
+        let finished = process.finish(bar, &pids, stop).await;
+        // Services end in order also when the trial failed.
+        let problems = match services {
+            Some(services) => services.stop().await,
+            None => Vec::new(),
+        };
+        let mut finished = finished?;
+        finished.warnings.extend(problems);
         // What a shard left is in the record and the merged histograms now.
         let _ = std::fs::remove_dir_all(&scratch);
         Ok(finished)
+    }
+
+    /// Starts the services of a pipeline subject and fills in their addresses; nothing for any other.
+    async fn services(
+        &self,
+        config: &mut serde_json::Value,
+        addresses: crate::subject::Addresses<'_>,
+        name: &str,
+    ) -> anyhow::Result<Option<Services>> {
+        let SubjectConfig::Pipeline(mut pipeline) = serde_json::from_value(config.clone())? else {
+            return Ok(None);
+        };
+        let logs = self.folder.path().join("logs");
+        let services = Services::start(&mut pipeline, addresses, name, &logs).await?;
+        *config = serde_json::to_value(SubjectConfig::Pipeline(pipeline))?;
+        Ok(Some(services))
     }
 
     fn take(&mut self, at: usize, finished: Finished, unobserved: bool) {
@@ -315,7 +345,7 @@ impl Work {
 /// A subject's configuration as the record shows it: the typed form, which hides secrets, without the names
 /// that differ from trial to trial.
 fn visible_settings(config: &serde_json::Value) -> record::Settings {
-    let typed = serde_json::from_value::<crate::subject::SubjectConfig>(config.clone());
+    let typed = serde_json::from_value::<SubjectConfig>(config.clone());
     let value = typed.ok().and_then(|c| serde_json::to_value(c).ok());
     let settings =
         value.as_ref().and_then(|v| v.as_object()).and_then(|v| v.values().next()?.as_object().cloned());

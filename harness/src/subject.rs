@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod null;
 mod open;
+pub mod pipeline;
 mod settings;
 
 pub use open::{Task, with_queue};
@@ -28,11 +29,29 @@ pub enum Backend {
     Composite,
     /// Answers at once: the harness's own cost.
     Null,
+    /// Gateway, ingest service and processor over the in-process queue.
+    PipelineMemory,
+    /// The same over NATS JetStream.
+    PipelineNats,
+    /// The same over Apache Kafka.
+    PipelineKafka,
+    /// The same over NATS and Kafka at once.
+    PipelineComposite,
 }
 
 impl Backend {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [Self::Memory, Self::Nats, Self::Kafka, Self::Composite, Self::Null];
+    pub const ALL: [Self; 9] = [
+        Self::Memory,
+        Self::Nats,
+        Self::Kafka,
+        Self::Composite,
+        Self::Null,
+        Self::PipelineMemory,
+        Self::PipelineNats,
+        Self::PipelineKafka,
+        Self::PipelineComposite,
+    ];
     /// What `compare queues` compares unless told otherwise.
     pub const COMPARED: [Self; 4] = [Self::Memory, Self::Nats, Self::Kafka, Self::Composite];
 
@@ -44,6 +63,10 @@ impl Backend {
             Self::Kafka => "kafka",
             Self::Composite => "composite",
             Self::Null => "null",
+            Self::PipelineMemory => "pipeline-memory",
+            Self::PipelineNats => "pipeline-nats",
+            Self::PipelineKafka => "pipeline-kafka",
+            Self::PipelineComposite => "pipeline-composite",
         }
     }
 
@@ -56,11 +79,27 @@ impl Backend {
     pub fn servers(self) -> &'static [queuebench_testcontainers::Backend] {
         use queuebench_testcontainers::Backend as Server;
         match self {
-            Self::Memory | Self::Null => &[],
-            Self::Nats => &[Server::Nats],
-            Self::Kafka => &[Server::Kafka],
-            Self::Composite => &[Server::Nats, Server::Kafka],
+            Self::Memory | Self::Null | Self::PipelineMemory => &[],
+            Self::Nats | Self::PipelineNats => &[Server::Nats],
+            Self::Kafka | Self::PipelineKafka => &[Server::Kafka],
+            Self::Composite | Self::PipelineComposite => &[Server::Nats, Server::Kafka],
         }
+    }
+
+    /// The whole pipeline over this queue; `None` for what is no queue of the pipeline.
+    pub fn under_pipeline(self) -> Option<Self> {
+        match self {
+            Self::Memory => Some(Self::PipelineMemory),
+            Self::Nats => Some(Self::PipelineNats),
+            Self::Kafka => Some(Self::PipelineKafka),
+            Self::Composite => Some(Self::PipelineComposite),
+            _ => None,
+        }
+    }
+
+    /// The queue that this pipeline runs over; `None` if it is no pipeline.
+    pub fn of_pipeline(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|queue| queue.under_pipeline() == Some(self))
     }
 }
 

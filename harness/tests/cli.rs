@@ -94,6 +94,37 @@ fn a_run_of_the_memory_queue_leaves_a_folder_that_draws() {
 }
 
 #[test]
+fn the_pipeline_is_measured_through_its_front_door_and_every_id_is_found_again() {
+    let dir = scene(QUICK);
+    let arguments =
+        ["compare", "pipeline", "--backends", "memory", "--profile", "quick.toml", "--trials", "1"];
+    let run = queuebench(dir.path(), &arguments);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let folder = dir.path().join("reports/runs/latest");
+    let record = std::fs::read_to_string(folder.join("result.json")).expect("the record is there");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("the record is JSON");
+    assert_eq!(
+        (&record["compared"], &record["warnings"].to_string().contains("ended")),
+        (&"pipeline".into(), &false)
+    );
+    let subject = &record["subjects"][0];
+    assert_eq!((&subject["name"], &subject["provisioner"]), (&"pipeline-memory".into(), &"native".into()));
+    let (trial, settings) = (&subject["trials"][0], &subject["settings"]);
+    let delivery = &trial["delivery"];
+    assert_eq!((&delivery["lost"], &delivery["corrupted"]), (&0.into(), &0.into()), "{delivery}");
+    assert_eq!(delivery["received"], delivery["acknowledged"], "{delivery}");
+    assert_eq!(trial["phases"][0]["end_to_end_us"]["count"], 300, "{trial}");
+    assert!(trial["resources"]["subject"]["cpu_s"].as_f64().expect("services are observed") > 0.0);
+    // By message id: what the accepted answer named is what was processed under that name.
+    let matched = settings["server.ids.matched"].as_str().expect("ids are counted");
+    assert_eq!(matched, delivery["acknowledged"].to_string());
+    assert_eq!(settings["server.ids.mismatched"], "0");
+
+    let wrong = queuebench(dir.path(), &["compare", "pipeline", "--backends", "null"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+}
+
+#[test]
 fn json_stands_alone_on_standard_output() {
     let dir = scene(QUICK);
     let run = queuebench(dir.path(), &[&COMPARE[..], &["--json", "--trials", "1"]].concat());

@@ -9,5 +9,6 @@ mod process;
 mod program;
 mod server;
 
-pub(crate) use program::Program;
+pub(crate) use process::Process;
+pub(crate) use program::{Invocation, Program};
 pub(crate) use server::{Membership, NativeServer};

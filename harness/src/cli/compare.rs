@@ -1,4 +1,4 @@
-//! `queuebench compare queues` and `queuebench run FILE`.
+//! `queuebench compare queues`, `queuebench compare pipeline` and `queuebench run FILE`.
 
 use std::path::Path;
 
@@ -15,19 +15,43 @@ use crate::ui::Ui;
 
 /// Compares backends under one profile.
 pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
+    among("queues", backends, |backend| Ok(backend), profile, options)
+}
+
+/// Compares the pipeline over several queues under one profile.
+pub(super) fn pipeline(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
+    let over = |backend: Backend| match backend.of_pipeline() {
+        Some(_) => Ok(backend),
+        None => backend.under_pipeline().ok_or_else(|| {
+            Usage(format!(
+                "--backends names {backend}: the pipeline runs over memory, nats, kafka or composite"
+            ))
+        }),
+    };
+    among("pipeline", backends, over, profile, options)
+}
+
+fn among(
+    compared: &str,
+    backends: &[Backend],
+    subject: impl Fn(Backend) -> Result<Backend, Usage>,
+    profile: &str,
+    options: RunOptions,
+) -> anyhow::Result<Exit> {
     let name = profile;
     let profile = load_profile(profile, &options)?;
     let durability = options.durability.map(Into::into);
     let mut subjects = Vec::new();
-    for backend in backends {
-        if subjects.iter().any(|s: &SubjectRequest| s.name == backend.name()) {
+    for &backend in backends {
+        let subject = subject(backend)?;
+        if subjects.iter().any(|s: &SubjectRequest| s.name == subject.name()) {
             return Err(Usage(format!("--backends names {backend} twice")).into());
         }
-        subjects.push(SubjectRequest::new(backend.name(), &profile, durability).map_err(Usage)?);
+        subjects.push(SubjectRequest::new(subject.name(), &profile, durability).map_err(Usage)?);
     }
     let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
-    let command = format!("queuebench compare queues --backends {} --profile {name}", list.join(","));
-    execute("queues", subjects, profile, command, options)
+    let command = format!("queuebench compare {compared} --backends {} --profile {name}", list.join(","));
+    execute(compared, subjects, profile, command, options)
 }
 
 /// Runs a profile on the subjects that it names, or on all.

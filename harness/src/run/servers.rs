@@ -134,14 +134,16 @@ impl Servers {
 
     pub(super) fn provisioner(&self, request: &SubjectRequest) -> Provisioner {
         // A composite's servers are all started the same way unless one is external, which then counts.
-        let mut found = Provisioner::Embedded;
+        let is_pipeline = request.backend.of_pipeline().is_some();
+        // The services of a pipeline are child processes, whatever they run over.
+        let mut found = if is_pipeline { Provisioner::Native } else { Provisioner::Embedded };
         for server in self.of(request) {
             let one = match server.provisioner() {
                 containers::Provisioner::Docker => Provisioner::Docker,
                 containers::Provisioner::Native => Provisioner::Native,
                 containers::Provisioner::External => Provisioner::External,
             };
-            if found == Provisioner::Embedded || one == Provisioner::External {
+            if found != Provisioner::External && !is_pipeline || one == Provisioner::External {
                 found = one;
             }
         }

@@ -12,6 +12,7 @@ use queuebench_system::queue::nats::Nats;
 use queuebench_system::queue::{Queue, QueueConfig};
 
 use super::null::Null;
+use super::pipeline::Pipeline;
 use super::{SettingsError, SubjectConfig};
 
 /// Something to do with any queue.
@@ -46,6 +47,9 @@ pub fn with_queue<T: Task>(
         SubjectConfig::Composite(config) => {
             let opened = runtime.block_on(QueueConfig::Composite(config.clone()).open());
             task.run(Arc::new(opened.map_err(failed)?))
+        }
+        SubjectConfig::Pipeline(config) => {
+            task.run(Arc::new(Pipeline::open(config.clone()).map_err(failed)?))
         }
         SubjectConfig::Kafka(config) => {
             task.run(Arc::new(runtime.block_on(Kafka::open((**config).clone())).map_err(failed)?))

@@ -9,6 +9,7 @@ use queuebench_testcontainers::{External, Running};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::pipeline::PipelineConfig;
 use super::{Backend, SettingsError, SubjectRequest};
 use crate::profile::Profile;
 
@@ -26,6 +27,8 @@ pub enum SubjectConfig {
     Kafka(Box<KafkaConfig>),
     /// NATS and Kafka at once.
     Composite(CompositeConfig<QueueConfig>),
+    /// The whole pipeline over a queue.
+    Pipeline(PipelineConfig),
 }
 
 /// Where the servers of a subject are.
@@ -54,6 +57,9 @@ pub fn configure(
     name: &str,
 ) -> Result<Value, SettingsError> {
     let in_flight = profile.max_in_flight() as usize;
+    if let Some(queue) = request.backend.of_pipeline() {
+        return pipeline(request, profile, queue);
+    }
     let durability = request.durability.unwrap_or(match request.backend {
         Backend::Memory | Backend::Null => Durability::Volatile,
         _ => Durability::ProcessCrash,
@@ -77,6 +83,7 @@ pub fn configure(
                 ..CompositeConfig::new(children)
             })
         }
+        other => unreachable!("{other} is a pipeline and was handled above"),
     };
     let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
     let mut value = serde_json::to_value(&base).map_err(|e| refuse(e.to_string()))?;
@@ -91,6 +98,27 @@ pub fn configure(
     // A wrong override is found before anything is started with it.
     serde_json::from_value::<SubjectConfig>(value.clone()).map_err(|e| refuse(e.to_string()))?;
     Ok(value)
+}
+
+/// The pipeline's settings. The addresses of its services are filled in when they run.
+fn pipeline(request: &SubjectRequest, profile: &Profile, queue: Backend) -> Result<Value, SettingsError> {
+    let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
+    let promised = if queue == Backend::Memory { Durability::Volatile } else { Durability::ProcessCrash };
+    if request.durability.is_some_and(|wanted| wanted != promised) {
+        return Err(refuse(format!("what {} acknowledges survives {promised:?}", request.backend)));
+    }
+    if profile.workload.groups > 1 {
+        return Err(refuse("a pipeline processes each message once: `workload.groups` must be 1".to_owned()));
+    }
+    let mut config = serde_json::to_value(PipelineConfig::over(queue)).map_err(|e| refuse(e.to_string()))?;
+    for (key, setting) in &request.overrides {
+        if let Some(settings) = config.as_object_mut() {
+            settings.insert(key.clone(), serde_json::to_value(setting).map_err(|e| refuse(e.to_string()))?);
+        }
+    }
+    let config: PipelineConfig = serde_json::from_value(config).map_err(|e| refuse(e.to_string()))?;
+    config.validate().map_err(refuse)?;
+    serde_json::to_value(SubjectConfig::Pipeline(config)).map_err(|e| refuse(e.to_string()))
 }
 
 /// The settings of a backend in a subject's configuration: its own, or those of a composite's child.
@@ -198,6 +226,6 @@ fn secrets(value: &mut Value, backend: Backend, external: &External) {
                 });
             }
         }
-        Backend::Memory | Backend::Composite | Backend::Null => {}
+        _ => {}
     }
 }

@@ -242,6 +242,8 @@ pub struct ProcessorConfig {
     pub queue_type: String,
     /// Servers of NATS.
     pub nats_url: String,
+    /// NATS stream. Its subject is `diplom.messages` for the default name, `<stream>.messages` for another.
+    pub nats_stream: String,
     /// Brokers of Kafka, separated by commas.
     pub kafka_brokers: String,
     /// Kafka topic.
@@ -254,6 +256,10 @@ pub struct ProcessorConfig {
     pub composite_providers: String,
     /// `fail-fast` or `best-effort`.
     pub composite_strategy: String,
+    /// Serve the feed of results at `/internal/v1/results`. It tells what messages hold, so it is off.
+    pub result_feed: bool,
+    /// Delete the stream or topic, if starting created it, when the processor is shut down: for trials.
+    pub ephemeral: bool,
 }
 
 impl Default for ProcessorConfig {
@@ -270,12 +276,15 @@ impl Default for ProcessorConfig {
             queue_size: 1_000,
             queue_type: "memory".into(),
             nats_url: "nats://localhost:4222".into(),
+            nats_stream: "DIPLOM_STREAM".into(),
             kafka_brokers: "localhost:9092".into(),
             kafka_topic: "diplom-messages".into(),
             kafka_partitions: 4,
             kafka_consumer_group: "processor-group".into(),
             composite_providers: "nats,kafka".into(),
             composite_strategy: "fail-fast".into(),
+            result_feed: false,
+            ephemeral: false,
         }
     }
 }
@@ -287,12 +296,15 @@ impl ProcessorConfig {
         env.number("QUEUE_SIZE", &mut self.queue_size);
         env.text("QUEUE_TYPE", &mut self.queue_type);
         env.text("NATS_URL", &mut self.nats_url);
+        env.text("NATS_STREAM", &mut self.nats_stream);
         env.text("KAFKA_BROKERS", &mut self.kafka_brokers);
         env.text("KAFKA_TOPIC", &mut self.kafka_topic);
         env.number("KAFKA_PARTITIONS", &mut self.kafka_partitions);
         env.text("KAFKA_CONSUMER_GROUP", &mut self.kafka_consumer_group);
         env.text("COMPOSITE_PROVIDERS", &mut self.composite_providers);
         env.text("COMPOSITE_STRATEGY", &mut self.composite_strategy);
+        env.flag("PROCESSOR_RESULT_FEED", &mut self.result_feed);
+        env.flag("QUEUE_EPHEMERAL", &mut self.ephemeral);
         env.number("PROCESSOR_MAX_ATTEMPTS", &mut self.max_attempts);
         env.number("PROCESSOR_RETRY_DELAY_MS", &mut self.retry_delay_ms);
         env.number("PROCESSOR_BATCH", &mut self.batch);

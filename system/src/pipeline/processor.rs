@@ -19,6 +19,7 @@ use crate::queue::{AnyQueue, Durability, Queue, QueueError};
 mod backend;
 mod dead_letters;
 mod depth;
+mod feed;
 mod intake;
 mod message;
 mod pool;
@@ -59,6 +60,9 @@ pub enum ShutdownError {
     /// The queue did not close cleanly.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// What was to go with the processor is still there.
+    #[error("the queue was not removed before the deadline")]
+    Removal,
 }
 
 /// What a processor is made of besides its settings.
@@ -172,6 +176,13 @@ impl<Q: Queue> Control for Inner<Q> {
             let left = until.saturating_duration_since(Instant::now());
             let closed = self.queue.close(left).await;
             self.pool.stop(until).await;
+            if self.config.ephemeral {
+                let left = until.saturating_duration_since(Instant::now());
+                match tokio::time::timeout(left, self.queue.remove()).await {
+                    Ok(removed) => removed?,
+                    Err(_) => return Err(ShutdownError::Removal),
+                }
+            }
             closed?;
             if answered { Ok(()) } else { Err(ShutdownError::Requests) }
         })

@@ -3,6 +3,7 @@
 //! Exit codes: 0 ended cleanly; 1 could not start, or something was still open at the deadline; 2 bad flags;
 //! 130 a second signal cut the shutdown short.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,35 +94,60 @@ impl Running for grpc::GrpcServer {
     }
 }
 
-/// `api-gateway`.
+/// `api-gateway`, with the arguments of this process.
 pub fn gateway(program: Program) -> ExitCode {
-    run(program, async |settings| gateway::start(settings.gateway).await.map_err(|error| error.to_string()))
+    gateway_with(program, std::env::args_os())
 }
 
-/// `ingest`.
+/// `api-gateway`, for a program that carries several; the first argument names the program.
+pub fn gateway_with(program: Program, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    run(program, arguments, async |settings| {
+        gateway::start(settings.gateway).await.map_err(|error| error.to_string())
+    })
+}
+
+/// `ingest`, with the arguments of this process.
 pub fn ingest(program: Program) -> ExitCode {
-    run(program, async |settings| ingest::start(settings.ingest).await.map_err(|error| error.to_string()))
+    ingest_with(program, std::env::args_os())
 }
 
-/// `processor`.
+/// `ingest`, for a program that carries several; the first argument names the program.
+pub fn ingest_with(program: Program, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    run(program, arguments, async |settings| {
+        ingest::start(settings.ingest).await.map_err(|error| error.to_string())
+    })
+}
+
+/// `processor`, with the arguments of this process.
 pub fn processor(program: Program) -> ExitCode {
-    run(program, async |settings| {
+    processor_with(program, std::env::args_os())
+}
+
+/// `processor`, for a program that carries several; the first argument names the program.
+pub fn processor_with(program: Program, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    run(program, arguments, async |settings| {
         processor::start(settings.processor).await.map_err(|error| error.to_string())
     })
 }
 
-/// `grpc-server`.
+/// `grpc-server`, with the arguments of this process.
 pub fn grpc_server(program: Program) -> ExitCode {
-    run(program, async |settings| grpc::start(settings.grpc).await.map_err(|error| error.to_string()))
+    run(program, std::env::args_os(), async |settings| {
+        grpc::start(settings.grpc).await.map_err(|error| error.to_string())
+    })
 }
 
-fn run<R: Running>(program: Program, start: impl AsyncFnOnce(Settings) -> Result<R, String>) -> ExitCode {
+fn run<R: Running>(
+    program: Program,
+    arguments: impl Iterator<Item = OsString>,
+    start: impl AsyncFnOnce(Settings) -> Result<R, String>,
+) -> ExitCode {
     let command = Arguments::command()
         .name(program.name)
         .about(program.about)
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(program.environment);
-    let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
+    let arguments = match Arguments::from_arg_matches(&command.get_matches_from(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };

@@ -25,6 +25,10 @@ const DEAD_IN_FLIGHT: usize = 256;
 /// How long a queue may take to close when another one could not be opened.
 const CLOSE: Duration = Duration::from_secs(5);
 
+/// The stream that existing deployments know, and that has names of its own.
+#[cfg(feature = "nats")]
+const DEFAULT_STREAM: &str = "DIPLOM_STREAM";
+
 /// What this build can open.
 const QUEUE_TYPES: &str = match (cfg!(feature = "nats"), cfg!(feature = "kafka")) {
     (true, true) => "memory, nats, kafka or composite",
@@ -52,7 +56,10 @@ struct Queues {
 pub(super) async fn open(config: &ProcessorConfig) -> Result<Parts<AnyQueue, Prefix>, StartError> {
     let Queues { messages, dead_letters } = queues(config)?;
     let queue = messages.open().await?;
-    let Some(dead_letters) = dead_letters else { return Ok(Parts::over(queue)) };
+    // What ends with the processor needs no place that outlives it.
+    let Some(dead_letters) = dead_letters.filter(|_| !config.ephemeral) else {
+        return Ok(Parts::over(queue));
+    };
     match Dead::open(dead_letters).await {
         Ok(dead) => Ok(Parts { dead_letters: Some(Arc::new(dead)), ..Parts::over(queue) }),
         Err(error) => {
@@ -131,8 +138,12 @@ fn single(config: &ProcessorConfig, kind: &str) -> Option<QueueConfig> {
         #[cfg(feature = "nats")]
         "nats" => Some(QueueConfig::Nats(Box::new(NatsConfig {
             servers: config.nats_url.split(',').map(|server| server.trim().to_owned()).collect(),
-            stream: "DIPLOM_STREAM".to_owned(),
-            subject: "diplom.messages".to_owned(),
+            stream: config.nats_stream.clone(),
+            subject: if config.nats_stream == DEFAULT_STREAM {
+                "diplom.messages".to_owned()
+            } else {
+                format!("{}.messages", config.nats_stream)
+            },
             consumer: Some("messages-consumer".to_owned()),
             retention: NatsRetention::WorkQueue,
             max_messages: Some(1_000_000),
@@ -154,8 +165,16 @@ fn dead(messages: &QueueConfig) -> Option<QueueConfig> {
         QueueConfig::Memory(_) | QueueConfig::Composite(_) => None,
         #[cfg(feature = "nats")]
         QueueConfig::Nats(messages) => Some(QueueConfig::Nats(Box::new(NatsConfig {
-            stream: "DIPLOM_DEAD".to_owned(),
-            subject: "diplom-dead.messages".to_owned(),
+            stream: if messages.stream == DEFAULT_STREAM {
+                "DIPLOM_DEAD".to_owned()
+            } else {
+                format!("{}-dead", messages.stream)
+            },
+            subject: if messages.stream == DEFAULT_STREAM {
+                "diplom-dead.messages".to_owned()
+            } else {
+                format!("{}-dead.messages", messages.stream)
+            },
             consumer: None,
             retention: NatsRetention::Limits,
             max_age_ms: None,

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::depth::KnownDepth;
+use super::feed::{self, Feed};
 use super::intake::{EnqueueError, Intake, Reply};
 use super::pool::Pool;
-use super::processing::Processing;
+use super::processing::{Processing, ResultSink};
 use super::{Parts, StartError, message, stats};
 use crate::message::Message;
 use crate::pipeline::admission::Admission;
@@ -42,7 +43,8 @@ pub(super) struct Inner<Q: Queue> {
     /// Ends the task that watches the queue.
     pub(super) background: CancellationToken,
     intake: Intake<Q::Publisher>,
-    config: ProcessorConfig,
+    pub(super) config: ProcessorConfig,
+    feed: Option<Arc<Feed>>,
     depth: Arc<KnownDepth>,
     admission: Arc<Admission>,
     registry: Arc<Registry>,
@@ -61,6 +63,12 @@ impl<Q: Queue> Inner<Q> {
         registry.gauge_fn("system_health_status", "1 while the service answers.", &[], || Some(1.0));
         let Parts { queue, processing, dead_letters, results } = parts;
         let queue = Arc::new(queue);
+        let (feed, results) = if config.result_feed {
+            let feed = Arc::new(Feed::before(results));
+            (Some(Arc::clone(&feed)), Some(feed as Arc<dyn ResultSink>))
+        } else {
+            (None, results)
+        };
         let parts = Parts { queue: (), processing, dead_letters, results };
         let intake = Intake::open(&*queue, config.publish_timeout()).await?;
         let pool = Pool::start(&config, &queue, parts, &registry).await?;
@@ -82,6 +90,7 @@ impl<Q: Queue> Inner<Q> {
             overloaded: refused("overloaded"),
             registry,
             queue,
+            feed,
             config,
         });
         inner.register_gauges();
@@ -238,6 +247,10 @@ impl<Q: Queue> Service for Inner<Q> {
                 };
                 (stream::PATH, stream::server::upgrade(request, Arc::clone(&self), limits, &self.lifecycle))
             }
+            feed::PATH => match &self.feed {
+                Some(feed) => (feed::PATH, feed.listen(request, &self.lifecycle)),
+                None => (UNMATCHED, respond::not_found()),
+            },
             _ => (UNMATCHED, respond::not_found()),
         };
         self.http.record(&method, route, answer.status(), started.elapsed());

@@ -41,6 +41,22 @@ impl Outbox {
         true
     }
 
+    /// As [`push`](Self::push), but a peer that has let more than `max_bytes` pile up is given up: it gets what
+    /// was appended before, and no more.
+    pub(crate) fn push_within(&self, max_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let is_behind = self.state.lock().buffer.len() > max_bytes;
+        if is_behind {
+            self.close();
+        }
+        self.push(write)
+    }
+
+    /// What was appended and not yet taken for writing.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> Vec<u8> {
+        self.state.lock().buffer.clone()
+    }
+
     /// No more; the writer ends once everything is written.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
