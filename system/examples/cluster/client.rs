@@ -245,7 +245,7 @@ async fn copy(client: Client, key: String, mut url: String, body: Value) -> bool
     false
 }
 
-pub(crate) async fn load(mode: Mode, load: Load) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn load(mode: Mode, load: &Load) -> Result<(), Box<dyn Error>> {
     let client = Client::new(mode, &load.common);
     let mut noted = File::create(&load.common.acknowledged)?;
     let (mut map, mut background) = (client.map().await, JoinSet::new());
@@ -274,7 +274,7 @@ pub(crate) async fn load(mode: Mode, load: Load) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-pub(crate) async fn verify(mode: Mode, verify: Verify) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn verify(mode: Mode, verify: &Verify) -> Result<(), Box<dyn Error>> {
     let client = Client::new(mode, &verify.common);
     let text = fs::read_to_string(&verify.common.acknowledged)?;
     let wanted: Vec<_> = text.lines().filter_map(|line| line.split_once(' ')).collect();

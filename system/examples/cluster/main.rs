@@ -70,8 +70,8 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.action {
         Action::Serve => serve::run(args.mode).await,
-        Action::Load(load) => client::load(args.mode, load).await,
-        Action::Verify(verify) => client::verify(args.mode, verify).await,
+        Action::Load(load) => client::load(args.mode, &load).await,
+        Action::Verify(verify) => client::verify(args.mode, &verify).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

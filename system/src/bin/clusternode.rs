@@ -6,9 +6,7 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use queuebench_system::cluster::{
-    Builder, Event, Hooks, Options, health::HealthSettings, tls::TlsOptions,
-};
+use queuebench_system::cluster::{Builder, Event, Hooks, Options, health::HealthSettings, tls::TlsOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A node of a cluster that shares members, partitions, custom data and locks.

@@ -133,6 +133,13 @@ fn whole(ids: &BTreeSet<String>, partitions: &Value) -> bool {
     })
 }
 
+/// The end of a node's log.
+fn last_words(id: &str, directory: &Path) -> String {
+    let log = std::fs::read_to_string(directory.join(format!("{id}.log"))).unwrap_or_default();
+    let lines: Vec<_> = log.lines().collect();
+    format!("{id}:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"))
+}
+
 /// Waits until all running nodes show exactly the running ones, with the same whole assignment.
 pub(crate) async fn agree(nodes: &[Process], directory: &Path) -> Duration {
     let began = Instant::now();
@@ -147,14 +154,9 @@ pub(crate) async fn agree(nodes: &[Process], directory: &Path) -> Duration {
             return began.elapsed();
         }
         if began.elapsed() > PATIENCE * 2 {
-            for node in nodes {
-                let log = std::fs::read_to_string(directory.join(format!("{}.log", node.id())));
-                let log = log.unwrap_or_default();
-                let lines: Vec<_> = log.lines().rev().take(15).collect();
-                eprintln!("{}:\n{}", node.id(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
-            }
             let shown: Vec<_> = views.into_iter().map(|view| view.map(|(ids, _)| ids)).collect();
-            panic!("no agreement on {wanted:?}: {shown:?}");
+            let logs: Vec<_> = nodes.iter().map(|node| last_words(&node.id(), directory)).collect();
+            panic!("no agreement on {wanted:?}: {shown:?}\n{}", logs.join("\n"));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -18,7 +18,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -71,8 +71,18 @@ impl ClusterKit {
     ///
     /// When no leader confirms in time.
     pub async fn catch_up(&self) -> Result<(), QueryError> {
-        let barrier = self.0.raft.read_barrier(ReadPolicy::ReadIndex).await;
-        barrier.map_err(|error| QueryError::Behind(error.to_string()))
+        let deadline = Instant::now() + self.1;
+        loop {
+            let barrier = self.0.raft.read_barrier(ReadPolicy::ReadIndex).await;
+            match barrier {
+                Ok(()) => return Ok(()),
+                // Between two leaders, for instance: asking again does no harm.
+                Err(_) if Instant::now() < deadline && !self.0.stopped() => {
+                    tokio::time::sleep(super::RETRY_PAUSE).await;
+                }
+                Err(error) => return Err(QueryError::Behind(error.to_string())),
+            }
+        }
     }
 
     /// The current picture for a short look: the way to look keys up in a hot path.
