@@ -15,7 +15,7 @@ use crate::ui::Ui;
 
 /// Compares backends under one profile.
 pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
-    among("queues", backends, |backend| Ok(backend), profile, options)
+    among("queues", backends, Ok, profile, options)
 }
 
 /// Compares the pipeline over several queues under one profile.

@@ -65,6 +65,10 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response {
     (status, text.into()).into_response()
 }
 
+fn not_stored(error: &std::io::Error) -> Response {
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
 fn role_text(role: Option<PartitionRole>) -> &'static str {
     match role {
         Some(PartitionRole::Primary) => "primary",
@@ -80,11 +84,6 @@ impl Shared {
         let others = responsibility.nodes.iter().filter(|node| node.id != *self.kit.node_id());
         let address = |node: &Arc<Node>| node.services.get("kv").map(|address| kv_url(address));
         Some((responsibility.role, others.filter_map(address).collect()))
-    }
-
-    fn put(&self, key: &str, record: &Record) -> Result<(), Response> {
-        let failed = |error: std::io::Error| refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-        self.store.put(key, record).map_err(failed)
     }
 
     /// Sends a record to the others; true as soon as one has it. The rest goes on in the background.
@@ -113,11 +112,11 @@ impl Shared {
     async fn write(&self, key: &str, record: Record, internal: bool, done: &str) -> Result<Value, Response> {
         let id = self.kit.node_id();
         if self.mode != Mode::ServerSide {
-            self.put(key, &record)?;
+            self.store.put(key, &record).map_err(|e| not_stored(&e))?;
             return Ok(json!({ "status": done, "node_id": id }));
         }
         if internal {
-            self.put(key, &record)?;
+            self.store.put(key, &record).map_err(|e| not_stored(&e))?;
             let role = self.in_charge(key).and_then(|(role, _)| role);
             return Ok(json!({ "status": done, "role": role_text(role), "node": id }));
         }
@@ -141,7 +140,7 @@ impl Shared {
             }
             return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "all nodes unavailable"));
         }
-        self.put(key, &record)?;
+        self.store.put(key, &record).map_err(|e| not_stored(&e))?;
         let replicated = self.replicate(key, &record, &others).await;
         let mut answer = json!({ "status": done, "role": role_text(role), "node": id });
         if role == Some(PartitionRole::Replica) {
@@ -248,8 +247,8 @@ async fn merge(State(shared): State<Shared>, body: Bytes) -> Response {
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
     };
     for (key, record) in &records {
-        if let Err(answer) = shared.put(key, record) {
-            return answer;
+        if let Err(error) = shared.store.put(key, record) {
+            return not_stored(&error);
         }
     }
     Json(json!({ "status": "ok", "count": records.len() })).into_response()

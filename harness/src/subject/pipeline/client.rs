@@ -56,7 +56,6 @@ pub(super) struct Parts {
 }
 
 struct Shared {
-    backend: &'static str,
     address: String,
     /// Everything of a request before the length of its body.
     head: Vec<u8>,
@@ -103,7 +102,6 @@ impl PipelinePublisher {
             config.gateway
         );
         let shared = Arc::new(Shared {
-            backend: config.name(),
             address: config.gateway.clone(),
             head: head.into_bytes(),
             timeout: Duration::from_millis(config.timeout_ms),
