@@ -82,6 +82,10 @@ fn execute(
         require = subjects.iter().map(|s| s.name.clone()).collect();
     }
     require.retain(|name| !name.is_empty());
+    // Whoever requires a queue requires the pipeline over it.
+    let over = require.iter().filter_map(|name| name.parse::<Backend>().ok()?.under_pipeline());
+    let over: Vec<_> = over.map(|subject| subject.name().to_owned()).collect();
+    require.extend(over);
     command.push_str(&format!(" --trials {} --seed {}", profile.trials, options.seed));
     if let Some(class) = options.durability {
         let class: queuebench_system::queue::Durability = class.into();

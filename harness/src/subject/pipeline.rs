@@ -1,11 +1,11 @@
 //! The whole pipeline as a subject: what is published goes in at the gateway over HTTP, what is received comes
 //! out of the processor's feed of results.
 //!
-//! A publisher is an HTTP client ([`client`]): the accepted answer is the acknowledgement, so *response* is
+//! A publisher is an HTTP client (`client`): the accepted answer is the acknowledgement, so *response* is
 //! from due to accepted and *end to end* from due to processed. A subscriber reads the feeds of all processors
-//! ([`feed`]). Bodies are the messages of the plan in base64, so the ledger's envelope and checksum travel
+//! (`feed`). Bodies are the messages of the plan in base64, so the ledger's envelope and checksum travel
 //! through the pipeline; besides, every message id of an accepted answer is held against the id under which
-//! the same bytes were processed ([`ids`]), and closing fails when one does not fit.
+//! the same bytes were processed (`ids`), and closing fails when one does not fit.
 //!
 //! Bounds: connections per producer, one request at a time on each; time for an answer.
 

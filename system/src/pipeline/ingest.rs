@@ -24,6 +24,7 @@ use super::http::metrics::{RequestMetrics, UNMATCHED};
 use super::http::respond::{self, Answer, X_REQUEST_ID};
 use super::stream;
 use super::stream::frame::RequestFrame;
+use super::stream::lane::LaneError;
 use super::stream::server::{Answers, StreamLimits, StreamService};
 use super::upstream::Upstream;
 use super::validation;
@@ -119,10 +120,11 @@ impl Told {
         Self { status: StatusCode::OK, retry_after_s: 0, body: body.into(), outcome: Outcome::Success }
     }
 
+    /// `retry_after_s` is 0 unless the message is certainly not in the queue.
     fn failed(retry_after_s: u16) -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            retry_after_s: retry_after_s.max(1),
+            retry_after_s,
             body: Bytes::from_static(b"Failed to process message\n"),
             outcome: Outcome::ServiceUnavailable,
         }
@@ -190,7 +192,7 @@ impl Inner {
             }
             Err(error) => {
                 tracing::debug!(%error, "message not handed to the processor");
-                Told::failed(1)
+                Told::failed(u16::from(error.is_unsent()))
             }
         };
         self.counters.fate(told.outcome == Outcome::Success);
@@ -322,7 +324,7 @@ impl StreamService for Inner {
                     Ok(stream::frame::AnswerFrame { status, retry_after_s, .. }) => {
                         Told::of_processor(status, retry_after_s, &id)
                     }
-                    Err(_) => Told::failed(1),
+                    Err(error) => Told::failed(u16::from(error == LaneError::Busy)),
                 };
                 inner.counters.fate(told.outcome == Outcome::Success);
                 inner.count(&Method::POST, &told, started.elapsed());

@@ -208,7 +208,10 @@ async fn serve<R: Running>(
             ExitCode::from(130)
         }
     };
-    guard.shutdown();
+    // The exporter's connection lives on this thread, which must not stand still while it sends the rest.
+    if let Err(error) = tokio::task::spawn_blocking(move || guard.shutdown()).await {
+        tracing::warn!(%error, "traces were not all exported");
+    }
     code
 }
 

@@ -48,9 +48,9 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Whether nothing was sent, so that another address may be tried.
-    fn is_unsent(&self) -> bool {
-        matches!(self, Self::BreakerOpen(_) | Self::Unreachable(_))
+    /// Whether nothing was sent, so that another address may be tried, or the same one later.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Self::BreakerOpen(_) | Self::Unreachable(_) | Self::Busy)
     }
 
     /// When trying again makes sense.

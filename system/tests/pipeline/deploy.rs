@@ -51,6 +51,8 @@ async fn every_series_of_alerts_and_panels_is_in_a_live_scrape() {
         }
     }
     assert!(expressions > 12 && wanted.len() >= 15, "{expressions} expressions, {wanted:?}");
+    // Those of the exporters are not ours to expose; `just check-deploy` scrapes a real node-exporter.
+    wanted.retain(|name| !name.starts_with("node_") && !name.starts_with("container_"));
     let missing: Vec<_> = wanted.difference(&exposed).collect();
     assert!(missing.is_empty(), "no service exposes {missing:?}");
 }

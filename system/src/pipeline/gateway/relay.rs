@@ -133,7 +133,9 @@ fn unavailable(counters: &UpstreamCounters, error: &CallError) -> Answer {
         }
         _ => {
             let answer = respond::plain(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
-            respond::retry_after(answer, error.retry_after())
+            // Advice to come back is given only where nothing was sent: a second try then makes no second
+            // message.
+            if error.is_unsent() { respond::retry_after(answer, error.retry_after()) } else { answer }
         }
     }
 }
