@@ -61,7 +61,6 @@ macro_rules! callbacks {
         impl Builder {
             $(
                 $(#[$doc])*
-                #[must_use]
                 pub fn $name(self, callback: impl Fn(&$payload) + Send + Sync + 'static) -> Self {
                     self.hooks($name(callback))
                 }
