@@ -82,8 +82,9 @@ impl Shared {
         Some((responsibility.role, others.filter_map(address).collect()))
     }
 
-    fn put(&self, key: &str, record: &Record) -> Result<(), Response> {
-        let failed = |error: std::io::Error| refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    fn put(&self, key: &str, record: &Record) -> Result<(), Box<Response>> {
+        let failed =
+            |error: std::io::Error| Box::new(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()));
         self.store.put(key, record).map_err(failed)
     }
 
@@ -110,7 +111,13 @@ impl Shared {
     }
 
     /// Writes or deletes as the mode says; `Err` is the answer to the client.
-    async fn write(&self, key: &str, record: Record, internal: bool, done: &str) -> Result<Value, Response> {
+    async fn write(
+        &self,
+        key: &str,
+        record: Record,
+        internal: bool,
+        done: &str,
+    ) -> Result<Value, Box<Response>> {
         let id = self.kit.node_id();
         if self.mode != Mode::ServerSide {
             self.put(key, &record)?;
@@ -122,7 +129,7 @@ impl Shared {
             return Ok(json!({ "status": done, "role": role_text(role), "node": id }));
         }
         let Some((role, others)) = self.in_charge(key) else {
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "no partitions available"));
+            return Err(Box::new(refuse(StatusCode::SERVICE_UNAVAILABLE, "no partitions available")));
         };
         if role.is_none() {
             let path = if record.value.is_some() { "set" } else { "delete" };
@@ -139,7 +146,7 @@ impl Shared {
                     });
                 }
             }
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "all nodes unavailable"));
+            return Err(Box::new(refuse(StatusCode::SERVICE_UNAVAILABLE, "all nodes unavailable")));
         }
         self.put(key, &record)?;
         let replicated = self.replicate(key, &record, &others).await;
@@ -162,7 +169,7 @@ async fn set(State(shared): State<Shared>, body: Bytes) -> Response {
     shared
         .write(&set.key, record, set.replicate, "ok")
         .await
-        .map_or_else(|answer| answer, |done| Json(done).into_response())
+        .map_or_else(|answer| *answer, |done| Json(done).into_response())
 }
 
 async fn delete(State(shared): State<Shared>, Query(asked): Asked) -> Response {
@@ -171,7 +178,7 @@ async fn delete(State(shared): State<Shared>, Query(asked): Asked) -> Response {
     shared
         .write(key, record, false, "deleted")
         .await
-        .map_or_else(|answer| answer, |done| Json(done).into_response())
+        .map_or_else(|answer| *answer, |done| Json(done).into_response())
 }
 
 async fn read(State(shared): State<Shared>, Query(asked): Asked) -> Response {
@@ -249,7 +256,7 @@ async fn merge(State(shared): State<Shared>, body: Bytes) -> Response {
     };
     for (key, record) in &records {
         if let Err(answer) = shared.put(key, record) {
-            return answer;
+            return *answer;
         }
     }
     Json(json!({ "status": "ok", "count": records.len() })).into_response()
