@@ -74,6 +74,7 @@ run() {
     start 3
     members 3 1 2 3
     echo "== a load of $KEYS keys; node-3 is killed in the middle"
+    : >"$work/acknowledged"
     client load --servers "$servers" --keys "$KEYS" &
     local load=$!
     for _ in $(seq 600); do

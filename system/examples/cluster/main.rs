@@ -17,7 +17,7 @@ mod route;
 mod serve;
 mod store;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -66,7 +66,12 @@ pub(crate) struct Common {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter("info,openraft=warn").with_writer(std::io::stderr).init();
+    let coloured = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter("info,openraft=warn")
+        .with_ansi(coloured)
+        .with_writer(std::io::stderr)
+        .init();
     let args = Args::parse();
     let done = match args.action {
         Action::Serve => serve::run(args.mode).await,

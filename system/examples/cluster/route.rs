@@ -65,10 +65,6 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response {
     (status, text.into()).into_response()
 }
 
-fn not_stored(error: &std::io::Error) -> Response {
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-}
-
 fn role_text(role: Option<PartitionRole>) -> &'static str {
     match role {
         Some(PartitionRole::Primary) => "primary",
@@ -84,6 +80,12 @@ impl Shared {
         let others = responsibility.nodes.iter().filter(|node| node.id != *self.kit.node_id());
         let address = |node: &Arc<Node>| node.services.get("kv").map(|address| kv_url(address));
         Some((responsibility.role, others.filter_map(address).collect()))
+    }
+
+    fn put(&self, key: &str, record: &Record) -> Result<(), Box<Response>> {
+        let failed =
+            |error: std::io::Error| Box::new(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()));
+        self.store.put(key, record).map_err(failed)
     }
 
     /// Sends a record to the others; true as soon as one has it. The rest goes on in the background.
@@ -109,19 +111,25 @@ impl Shared {
     }
 
     /// Writes or deletes as the mode says; `Err` is the answer to the client.
-    async fn write(&self, key: &str, record: Record, internal: bool, done: &str) -> Result<Value, Response> {
+    async fn write(
+        &self,
+        key: &str,
+        record: Record,
+        internal: bool,
+        done: &str,
+    ) -> Result<Value, Box<Response>> {
         let id = self.kit.node_id();
         if self.mode != Mode::ServerSide {
-            self.store.put(key, &record).map_err(|e| not_stored(&e))?;
+            self.put(key, &record)?;
             return Ok(json!({ "status": done, "node_id": id }));
         }
         if internal {
-            self.store.put(key, &record).map_err(|e| not_stored(&e))?;
+            self.put(key, &record)?;
             let role = self.in_charge(key).and_then(|(role, _)| role);
             return Ok(json!({ "status": done, "role": role_text(role), "node": id }));
         }
         let Some((role, others)) = self.in_charge(key) else {
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "no partitions available"));
+            return Err(Box::new(refuse(StatusCode::SERVICE_UNAVAILABLE, "no partitions available")));
         };
         if role.is_none() {
             let path = if record.value.is_some() { "set" } else { "delete" };
@@ -138,9 +146,9 @@ impl Shared {
                     });
                 }
             }
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "all nodes unavailable"));
+            return Err(Box::new(refuse(StatusCode::SERVICE_UNAVAILABLE, "all nodes unavailable")));
         }
-        self.store.put(key, &record).map_err(|e| not_stored(&e))?;
+        self.put(key, &record)?;
         let replicated = self.replicate(key, &record, &others).await;
         let mut answer = json!({ "status": done, "role": role_text(role), "node": id });
         if role == Some(PartitionRole::Replica) {
@@ -161,7 +169,7 @@ async fn set(State(shared): State<Shared>, body: Bytes) -> Response {
     shared
         .write(&set.key, record, set.replicate, "ok")
         .await
-        .map_or_else(|answer| answer, |done| Json(done).into_response())
+        .map_or_else(|answer| *answer, |done| Json(done).into_response())
 }
 
 async fn delete(State(shared): State<Shared>, Query(asked): Asked) -> Response {
@@ -170,7 +178,7 @@ async fn delete(State(shared): State<Shared>, Query(asked): Asked) -> Response {
     shared
         .write(key, record, false, "deleted")
         .await
-        .map_or_else(|answer| answer, |done| Json(done).into_response())
+        .map_or_else(|answer| *answer, |done| Json(done).into_response())
 }
 
 async fn read(State(shared): State<Shared>, Query(asked): Asked) -> Response {
@@ -247,8 +255,8 @@ async fn merge(State(shared): State<Shared>, body: Bytes) -> Response {
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
     };
     for (key, record) in &records {
-        if let Err(error) = shared.store.put(key, record) {
-            return not_stored(&error);
+        if let Err(answer) = shared.put(key, record) {
+            return *answer;
         }
     }
     Json(json!({ "status": "ok", "count": records.len() })).into_response()

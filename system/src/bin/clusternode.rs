@@ -3,7 +3,7 @@
 //! Ends with 0 when asked to (interrupt, termination), 1 when it cannot start or its disk fails, 2 on bad usage. A second
 //! interrupt ends it at once.
 
-use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use queuebench_system::cluster::{Builder, Event, Hooks, Options, health::HealthSettings, tls::TlsOptions};
@@ -136,6 +136,7 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log);
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

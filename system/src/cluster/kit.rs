@@ -93,6 +93,8 @@ pub(super) struct Inner {
     pub(super) incarnation: u64,
     pub(super) joining: Mutex<BTreeSet<u64>>,
     pub(super) joined: AtomicBool,
+    /// The leader would not hear this node: it may have been removed without being told.
+    pub(super) doubted: AtomicBool,
     pub(super) watch: Mutex<Watch>,
     pub(super) started: Instant,
     pub(super) requests: AtomicU64,
@@ -144,6 +146,7 @@ impl ClusterKit {
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0 >> 1,
             joining: Mutex::default(),
             joined: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             watch: Mutex::new(Watch::default()),
             started: Instant::now(),
             requests: AtomicU64::new(0),

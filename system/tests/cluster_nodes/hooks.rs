@@ -50,6 +50,7 @@ async fn hooks_given_to_the_builder_miss_nothing_and_callbacks_hear_their_kind()
         .start()
         .await
         .unwrap();
+    kit.wait_for_partitions(Duration::from_secs(40)).await.unwrap();
     let mut stream = kit.events();
     kit.grant_lease("l", "o", Duration::from_secs(5)).await.unwrap();
     kit.revoke_lease("l").await.unwrap();

@@ -1,7 +1,8 @@
 //! A storm on real processes: nodes are killed, paused and started again while values are written; in the
 //! end all agree, and nothing acknowledged is lost.
 //!
-//! `QUEUEBENCH_STORM_SECONDS=300` runs the long form, `QUEUEBENCH_STORM_SEED=n` the same faults again.
+//! `QUEUEBENCH_STORM_SECONDS=300` runs the long form, `QUEUEBENCH_STORM_SEED=n` the same faults again, and
+//! `QUEUEBENCH_STORM_KEEP=1` keeps logs and data.
 
 use std::{
     collections::BTreeMap,
@@ -119,7 +120,11 @@ async fn fault(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_are_killed_and_paused_agree_again_and_lose_nothing() {
-    let directory = tempfile::tempdir().unwrap();
+    let mut directory = tempfile::tempdir().unwrap();
+    if std::env::var_os("QUEUEBENCH_STORM_KEEP").is_some() {
+        directory.disable_cleanup(true);
+        println!("logs and data stay in {}", directory.path().display());
+    }
     let seconds = number("QUEUEBENCH_STORM_SECONDS").unwrap_or(12);
     let seed = number("QUEUEBENCH_STORM_SEED").unwrap_or_else(rand::random);
     println!("again with QUEUEBENCH_STORM_SEED={seed}");

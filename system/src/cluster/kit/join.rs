@@ -254,13 +254,11 @@ pub(super) async fn run(kit: ClusterKit) {
             }
             let mine = kit.listing(kit.node_id().as_str());
             let silence = *silent_since.get_or_insert_with(Instant::now);
-            let removed = if !kit.stays(&mine) {
-                true
-            } else {
-                silence.elapsed() > SILENCE
-                    && kit.leader().is_none()
-                    && kit.still_listed().await == Some(false)
-            };
+            // Whoever is removed while it cannot hear goes on believing in the leader it knew.
+            let doubted = kit.0.doubted.swap(false, Ordering::Relaxed);
+            let alone = silence.elapsed() > SILENCE && kit.leader().is_none();
+            let removed =
+                !kit.stays(&mine) || ((doubted || alone) && kit.still_listed().await == Some(false));
             if removed {
                 warn!("this node was removed, it joins again");
                 kit.0.joined.store(false, Ordering::Relaxed);

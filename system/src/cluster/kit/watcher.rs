@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 
 use super::ClusterKit;
 use crate::cluster::{
+    client::ClientError,
     event::{ClusterStatus, Event, HealthChange},
     health::{Judge, Observations, Report, Scene, Seen, status, targets},
     name::NodeId,
@@ -152,9 +154,13 @@ pub(super) async fn round(kit: &ClusterKit, timeout: Duration) {
             let path = "/internal/report";
             let told =
                 kit.0.client.ask::<BTreeSet<NodeId>>(&leader.http_addr(), path, &report, timeout).await;
-            if let Ok(suspects) = told {
-                unhealthy.extend(suspects.iter().cloned());
-                kit.0.watch.lock().suspects = suspects;
+            match told {
+                Ok(suspects) => {
+                    unhealthy.extend(suspects.iter().cloned());
+                    kit.0.watch.lock().suspects = suspects;
+                }
+                Err(ClientError::Status { .. }) => kit.0.doubted.store(true, Ordering::Relaxed),
+                Err(_) => {}
             }
         }
         _ => {}
