@@ -7,6 +7,7 @@
 //! - [`subject`]: what is measured.
 //! - [`clock`], [`envelope`], [`ledger`], [`recorder`]: time, proof and latencies.
 //! - [`trial`]: one pass of a profile over one queue, in this process.
+//! - [`operation`]: the same for subjects that are operated on rather than published to.
 //! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile; [`merge`]: the
 //!   parts joined.
 //! - [`run`]: all trials of all subjects, into one folder.
@@ -21,6 +22,7 @@ pub mod event;
 pub mod exit;
 pub mod ledger;
 pub mod merge;
+pub mod operation;
 pub mod plan;
 pub mod profile;
 pub mod recorder;
