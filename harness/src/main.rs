@@ -7,10 +7,14 @@ use queuebench::cli::Cli;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Clap prints usage errors itself and ends with 2.
+    let cli = match Cli::parse().node() {
+        Ok(node) => return queuebench_system::kv::program::run(node),
+        Err(cli) => cli,
+    };
     // librdkafka reports every broker it cannot reach yet as an error; our own errors say what matters.
     let filter = EnvFilter::try_from_env("QUEUEBENCH_LOG")
         .unwrap_or_else(|_| EnvFilter::new("error,rdkafka=off,librdkafka=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    // Clap prints usage errors itself and ends with 2.
-    Cli::parse().run().into()
+    cli.run().into()
 }

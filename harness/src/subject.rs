@@ -28,13 +28,21 @@ pub enum Backend {
     Composite,
     /// Answers at once: the harness's own cost.
     Null,
+    /// Our own key-value store, three nodes.
+    Kv,
+    /// etcd, three members.
+    Etcd,
 }
 
 impl Backend {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [Self::Memory, Self::Nats, Self::Kafka, Self::Composite, Self::Null];
+    pub const ALL: [Self; 7] =
+        [Self::Memory, Self::Nats, Self::Kafka, Self::Composite, Self::Null, Self::Kv, Self::Etcd];
     /// What `compare queues` compares unless told otherwise.
     pub const COMPARED: [Self; 4] = [Self::Memory, Self::Nats, Self::Kafka, Self::Composite];
+
+    /// What `compare kv` compares unless told otherwise.
+    pub const STORES: [Self; 2] = [Self::Kv, Self::Etcd];
 
     /// The word for it everywhere.
     pub fn name(self) -> &'static str {
@@ -44,12 +52,19 @@ impl Backend {
             Self::Kafka => "kafka",
             Self::Composite => "composite",
             Self::Null => "null",
+            Self::Kv => "kv",
+            Self::Etcd => "etcd",
         }
     }
 
     /// Whether it runs inside the trial's process.
     pub fn is_embedded(self) -> bool {
         matches!(self, Self::Memory | Self::Null)
+    }
+
+    /// Whether it is a store, which is operated on rather than published to.
+    pub fn is_store(self) -> bool {
+        Self::STORES.contains(&self)
     }
 
     /// The servers that it needs.
@@ -60,6 +75,8 @@ impl Backend {
             Self::Nats => &[Server::Nats],
             Self::Kafka => &[Server::Kafka],
             Self::Composite => &[Server::Nats, Server::Kafka],
+            Self::Kv => &[Server::Kv],
+            Self::Etcd => &[Server::Etcd],
         }
     }
 }

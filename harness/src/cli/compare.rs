@@ -1,4 +1,4 @@
-//! `queuebench compare queues` and `queuebench run FILE`.
+//! `queuebench compare queues`, `queuebench compare kv` and `queuebench run FILE`.
 
 use std::path::Path;
 
@@ -20,6 +20,9 @@ pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -
     let durability = options.durability.map(Into::into);
     let mut subjects = Vec::new();
     for backend in backends {
+        if backend.is_store() {
+            return Err(Usage(format!("{backend} is a store, see `queuebench compare kv`")).into());
+        }
         if subjects.iter().any(|s: &SubjectRequest| s.name == backend.name()) {
             return Err(Usage(format!("--backends names {backend} twice")).into());
         }
@@ -28,6 +31,26 @@ pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -
     let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
     let command = format!("queuebench compare queues --backends {} --profile {name}", list.join(","));
     execute("queues", subjects, profile, command, options)
+}
+
+/// Compares stores under one profile.
+pub(super) fn stores(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
+    let name = profile;
+    let profile = load_profile(profile, &options)?;
+    let mut subjects: Vec<SubjectRequest> = Vec::new();
+    for backend in backends {
+        if !backend.is_store() {
+            return Err(Usage(format!("{backend} is no store; there are kv and etcd")).into());
+        }
+        if subjects.iter().any(|s| s.name == backend.name()) {
+            return Err(Usage(format!("--backends names {backend} twice")).into());
+        }
+        // Both flush before they answer, so there is no class to choose.
+        subjects.push(SubjectRequest::new(backend.name(), &profile, None).map_err(Usage)?);
+    }
+    let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
+    let command = format!("queuebench compare kv --backends {} --profile {name}", list.join(","));
+    execute("kv", subjects, profile, command, options)
 }
 
 /// Runs a profile on the subjects that it names, or on all.
@@ -111,7 +134,8 @@ fn exit(report: &RunReport) -> Exit {
     if report.interrupted {
         reasons.push(Exit::Interrupted);
     }
-    if report.run.verdicts.delivery == Some(DeliveryVerdict::Violated) {
+    let inconsistent = report.run.verdicts.consistency.as_deref() == Some("violated");
+    if inconsistent || report.run.verdicts.delivery == Some(DeliveryVerdict::Violated) {
         reasons.push(Exit::Violated);
     }
     if !report.missing.is_empty() {

@@ -1,6 +1,6 @@
 //! The profiles that come with the program. Each is a file a user can print and change.
 
-const ALL: [(&str, &str); 7] = [
+const ALL: [(&str, &str); 9] = [
     ("smoke", include_str!("../../profiles/smoke.toml")),
     ("standard", include_str!("../../profiles/standard.toml")),
     ("ramp", include_str!("../../profiles/ramp.toml")),
@@ -8,6 +8,8 @@ const ALL: [(&str, &str); 7] = [
     ("soak", include_str!("../../profiles/soak.toml")),
     ("backlog", include_str!("../../profiles/backlog.toml")),
     ("fanout", include_str!("../../profiles/fanout.toml")),
+    ("kv-smoke", include_str!("../../profiles/kv-smoke.toml")),
+    ("kv", include_str!("../../profiles/kv.toml")),
 ];
 
 /// Names, in the order in which they are listed.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Backend, SettingsError, SubjectRequest};
-use crate::profile::Profile;
+use crate::profile::{Keys, Profile};
+use crate::store::{StoreConfig, StoreOperation};
 
 /// A queue's settings, ready to open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct Addresses<'a> {
     pub nats: Option<&'a Running>,
     /// A Kafka broker.
     pub kafka: Option<&'a Running>,
+    /// The members of a store.
+    pub members: &'a [Running],
 }
 
 /// Messages that a memory queue holds unless told otherwise: at 10,000/s, a second of consumers' absence.
@@ -53,13 +56,17 @@ pub fn configure(
     addresses: Addresses<'_>,
     name: &str,
 ) -> Result<Value, SettingsError> {
+    if request.backend.is_store() {
+        return configure_store(request, profile, addresses.members, name);
+    }
     let in_flight = profile.max_in_flight() as usize;
     let durability = request.durability.unwrap_or(match request.backend {
         Backend::Memory | Backend::Null => Durability::Volatile,
         _ => Durability::ProcessCrash,
     });
     let base = match request.backend {
-        Backend::Null => SubjectConfig::Null,
+        // Stores are configured above.
+        Backend::Null | Backend::Kv | Backend::Etcd => SubjectConfig::Null,
         Backend::Memory => SubjectConfig::Memory(MemoryConfig {
             capacity: MEMORY_CAPACITY.max(in_flight),
             full: FullPolicy::Wait,
@@ -91,6 +98,33 @@ pub fn configure(
     // A wrong override is found before anything is started with it.
     serde_json::from_value::<SubjectConfig>(value.clone()).map_err(|e| refuse(e.to_string()))?;
     Ok(value)
+}
+
+/// The settings of a store, as JSON that [`StoreConfig`] reads, under the key `store`.
+fn configure_store(
+    request: &SubjectRequest,
+    profile: &Profile,
+    members: &[Running],
+    name: &str,
+) -> Result<Value, SettingsError> {
+    let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
+    if profile.workload.keys == Keys::None {
+        return Err(refuse("a store needs keys in the profile's workload".to_owned()));
+    }
+    for phase in &profile.phases {
+        StoreOperation::of_phase(phase.operation.as_deref())
+            .map_err(|reason| refuse(format!("phase `{}`: {reason}", phase.name)))?;
+    }
+    let mut store = serde_json::json!({
+        "api": request.backend.name(),
+        "endpoints": members.iter().map(Running::address).collect::<Vec<_>>(),
+        "prefix": name,
+    });
+    for (key, setting) in &request.overrides {
+        store[key] = serde_json::to_value(setting).map_err(|e| refuse(e.to_string()))?;
+    }
+    let typed: StoreConfig = serde_json::from_value(store).map_err(|e| refuse(e.to_string()))?;
+    Ok(serde_json::json!({ "store": typed }))
 }
 
 /// The settings of a backend in a subject's configuration: its own, or those of a composite's child.
@@ -198,6 +232,6 @@ fn secrets(value: &mut Value, backend: Backend, external: &External) {
                 });
             }
         }
-        Backend::Memory | Backend::Composite | Backend::Null => {}
+        Backend::Memory | Backend::Composite | Backend::Null | Backend::Kv | Backend::Etcd => {}
     }
 }

@@ -65,6 +65,8 @@ pub struct NodeConfig {
     pub snapshot_entries: u64,
     /// Pre-allocated size of a log segment.
     pub segment_bytes: u64,
+    /// Other URLs at which some peers are reached from here, by their public ones: through a proxy, say.
+    pub detours: BTreeMap<String, String>,
 }
 
 impl NodeConfig {
@@ -80,6 +82,7 @@ impl NodeConfig {
             election_timeout: Duration::from_millis(500),
             snapshot_entries: 50_000,
             segment_bytes: 64 << 20,
+            detours: BTreeMap::new(),
         }
     }
 
@@ -218,7 +221,8 @@ impl<M: Machine> Node<M> {
         disk: Arc<dyn Disk>,
     ) -> Result<Arc<Self>, StartError> {
         let raft_config = Arc::new(config.raft()?);
-        let identity = Arc::new(Identity::open(&config.dir, &config.name, &config.url, &config.membership)?);
+        let identity = Identity::open(&config.dir, &config.name, &config.url, &config.membership)?;
+        let identity = Arc::new(identity.with_detours(config.detours.clone()));
         let log_config = LogConfig {
             segment_bytes: config.segment_bytes,
             ..LogConfig::new(config.dir.join("wal"), identity.incarnation())

@@ -62,7 +62,7 @@ impl Link {
     /// A new connection, past its greeting.
     pub(crate) async fn connect(&self) -> Result<Connection, WireError> {
         let greet = async {
-            let mut connection = Connection::open(&self.url).await?;
+            let mut connection = Connection::open(self.identity.route(&self.url)).await?;
             let hello = self.identity.hello(self.target)?;
             connection.send(FrameKind::Hello, 0, &serde_json::to_vec(&hello)?).await?;
             connection.flush().await?;
