@@ -110,12 +110,7 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
         .thread_name("queue")
         .enable_all()
         .build()?;
-    let task = Pass {
-        plan,
-        runtime: &runtime,
-        stop,
-        spec: trial,
-    };
+    let task = Pass { plan, runtime: &runtime, stop, spec: trial };
     let (trial_id, groups) = (spec.trial_id, task.spec.profile.workload.groups);
     let (outcome, promise, server_settings) = subject::with_queue(&spec.subject, &config, &runtime, task)??;
     let (record, histograms) = outcome.into_shard_record();

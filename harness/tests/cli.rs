@@ -292,9 +292,7 @@ fn a_run_over_our_store_is_judged_and_a_stale_read_or_a_lost_write_in_its_histor
     }
 
     let history = folder.join("histories/kv-0.jsonl");
-    let verify = |path: &Path| {
-        queuebench(dir.path(), &["verify", path.to_str().expect("a plain path")])
-    };
+    let verify = |path: &Path| queuebench(dir.path(), &["verify", path.to_str().expect("a plain path")]);
     let sound = verify(&history);
     assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stdout));
     let lines = std::fs::read_to_string(&history).expect("the history is there");

@@ -11,14 +11,19 @@ pub(super) fn broken(entries: &[Entry]) -> Vec<String> {
     let mut found = Vec::new();
     let mut writes: Vec<(&Entry, i64)> = entries
         .iter()
-        .filter(|entry| !matches!(entry.operation, Kind::Get | Kind::GetStale) && entry.outcome == Outcome::Ok)
+        .filter(|entry| {
+            !matches!(entry.operation, Kind::Get | Kind::GetStale) && entry.outcome == Outcome::Ok
+        })
         .filter_map(|entry| Some((entry, entry.revision?)))
         .collect();
 
     writes.sort_by_key(|(_, revision)| *revision);
     for pair in writes.windows(2) {
         if pair[0].1 == pair[1].1 {
-            found.push(format!("revision {} was given to two writes, of {} and {}", pair[0].1, pair[0].0.key, pair[1].0.key));
+            found.push(format!(
+                "revision {} was given to two writes, of {} and {}",
+                pair[0].1, pair[0].0.key, pair[1].0.key
+            ));
         }
     }
     // Downwards: no write may have begun after one with a higher revision had ended.

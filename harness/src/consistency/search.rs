@@ -79,7 +79,11 @@ impl List {
         let (mut call_of, mut return_of) = (vec![0; ops.len()], vec![0; ops.len()]);
         for (_, is_return, op) in times {
             let place = events.len();
-            if is_return { return_of[op] = place } else { call_of[op] = place }
+            if is_return {
+                return_of[op] = place
+            } else {
+                call_of[op] = place
+            }
             events.push(Event { op, is_call: !is_return });
         }
         let count = events.len();

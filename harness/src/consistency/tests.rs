@@ -40,11 +40,7 @@ fn entry(operation: Kind, key: &str, start: u64, end: u64) -> Entry {
 }
 
 fn put(key: &str, value: &str, revision: i64, start: u64, end: u64) -> Entry {
-    Entry {
-        argument: Some(value.to_owned()),
-        revision: Some(revision),
-        ..entry(Kind::Put, key, start, end)
-    }
+    Entry { argument: Some(value.to_owned()), revision: Some(revision), ..entry(Kind::Put, key, start, end) }
 }
 
 fn get(key: &str, value: Option<&str>, revision: Option<i64>, start: u64, end: u64) -> Entry {
@@ -87,7 +83,8 @@ fn one_lost_write_is_caught_and_counted() {
 
 #[test]
 fn an_unknown_write_may_show_later_or_never_but_not_vanish_again() {
-    let unknown = Entry { outcome: Outcome::Unknown, end: None, revision: None, ..put("a", "late", 0, 20, 0) };
+    let unknown =
+        Entry { outcome: Outcome::Unknown, end: None, revision: None, ..put("a", "late", 0, 20, 0) };
     let before = [put("a", "x", 2, 0, 5), unknown];
     let with = |reads: &[Entry]| [&before[..], reads].concat();
     let old = |start| get("a", Some("x"), Some(2), start, start + 5);
@@ -131,9 +128,8 @@ fn revisions_must_be_unique_and_grow_in_real_time() {
 #[test]
 fn a_search_without_budget_is_undecided_and_not_passed() {
     // Without revisions there is no suggestion, and 30 concurrent writes have many orders.
-    let mut entries: Vec<Entry> = (0..30)
-        .map(|n| Entry { revision: None, ..put("a", &format!("{n}"), 0, n, 1_000) })
-        .collect();
+    let mut entries: Vec<Entry> =
+        (0..30).map(|n| Entry { revision: None, ..put("a", &format!("{n}"), 0, n, 1_000) }).collect();
     entries.extend((0..30).map(|n| get("a", Some(&format!("{n}")), None, 2_000 + 10 * n, 2_005 + 10 * n)));
     let judgement = judge(&entries, 10_000);
     assert_eq!(judgement.verdict, Verdict::Undecided, "{judgement:?}");
@@ -197,11 +193,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         value.clone().prop_map(|expected| Effect::Kept { expected }),
         (value, 1..3_u32).prop_map(|(expected, new)| Effect::MaySwap { expected, new }),
     ];
-    (0..30_u64, 1..15_u64, effect, proptest::bool::weighted(0.1)).prop_map(|(start, length, effect, open)| Op {
-        start,
-        end: if open { u64::MAX } else { start + length },
-        revision: None,
-        effect,
+    (0..30_u64, 1..15_u64, effect, proptest::bool::weighted(0.1)).prop_map(|(start, length, effect, open)| {
+        Op { start, end: if open { u64::MAX } else { start + length }, revision: None, effect }
     })
 }
 

@@ -24,7 +24,8 @@ fn suggested(ops: &[Op]) -> Vec<Op> {
     let revision = |op: &Op| op.revision.or_else(|| read.get(&op.effect.written()?).copied());
     let written: BTreeMap<i64, Value> =
         ops.iter().filter_map(|op| Some((revision(op)?, op.effect.written()?))).collect();
-    let revision_of: HashMap<Value, i64> = written.iter().map(|(revision, value)| (*value, *revision)).collect();
+    let revision_of: HashMap<Value, i64> =
+        written.iter().map(|(revision, value)| (*value, *revision)).collect();
 
     // The highest revision that was over before a time: by end, with the running maximum.
     let mut ended: Vec<(u64, i64)> = ops.iter().filter_map(|op| Some((op.end, revision(op)?))).collect();

@@ -143,12 +143,8 @@ async fn work<O: Operate>(
     };
     let mut ledger = ProducerLedger::default();
     ledger.set_attempted(shared.attempted.get());
-    let result = ProducerResult {
-        id: spec.id,
-        send: shared.send.into_inner(),
-        ack: shared.ack.into_inner(),
-        ledger,
-    };
+    let result =
+        ProducerResult { id: spec.id, send: shared.send.into_inner(), ack: shared.ack.into_inner(), ledger };
     Ok((result, shared.worker.leave()))
 }
 

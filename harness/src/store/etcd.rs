@@ -126,8 +126,7 @@ impl EtcdClient {
                 Ok(Answer::Read(found.kvs.first().map(seen)))
             }
             Request::Cas { expected, value } => {
-                let compare =
-                    Compare { target: MOD, key: key_bytes.clone(), mod_revision: Some(expected) };
+                let compare = Compare { target: MOD, key: key_bytes.clone(), mod_revision: Some(expected) };
                 let put = RequestOp { put: Some(PutRequest { key: key_bytes, value }) };
                 let txn = TxnRequest { compare: vec![compare], success: vec![put] };
                 let done: TxnResponse = unary(leader, "/etcdserverpb.KV/Txn", txn).await?;
@@ -168,9 +167,14 @@ where
 /// Whether a failed call may have been done.
 fn failure(status: &Status, is_write: bool) -> Failure {
     let text = status.to_string();
-    let certain = matches!(
-        status.code(),
-        Code::InvalidArgument | Code::ResourceExhausted | Code::FailedPrecondition | Code::NotFound | Code::OutOfRange
-    ) || ["not connected", "etcdserver: no leader"].iter().any(|known| status.message().contains(known));
+    let certain =
+        matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::ResourceExhausted
+                | Code::FailedPrecondition
+                | Code::NotFound
+                | Code::OutOfRange
+        ) || ["not connected", "etcdserver: no leader"].iter().any(|known| status.message().contains(known));
     if certain || !is_write { Failure::Refused(text) } else { Failure::Unknown(text) }
 }

@@ -217,8 +217,7 @@ fn read(
     let said = || format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]));
     match (status, request) {
         (StatusCode::OK, Request::Put { .. } | Request::Cas { .. }) => {
-            let written: Written =
-                serde_json::from_slice(body).map_err(|_| Failure::Unknown(said()))?;
+            let written: Written = serde_json::from_slice(body).map_err(|_| Failure::Unknown(said()))?;
             Ok(Answer::Written(written.revision))
         }
         (StatusCode::OK, Request::Get { .. }) => {

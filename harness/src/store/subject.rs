@@ -79,9 +79,7 @@ impl<C: Client> Worker for StoreWorker<C> {
             StoreOperation::Put => self.put(operation, key).await,
             StoreOperation::Get => self.get(lane, key, false).await,
             StoreOperation::GetSerializable => self.get(lane, key, true).await,
-            StoreOperation::Mixed if slot % MIXED_EVERY == MIXED_EVERY - 1 => {
-                self.put(operation, key).await
-            }
+            StoreOperation::Mixed if slot % MIXED_EVERY == MIXED_EVERY - 1 => self.put(operation, key).await,
             StoreOperation::Mixed => self.get(lane, key, false).await,
             StoreOperation::Cas => self.cas(operation, key % HOT_KEYS).await,
             // Several keys at once are no register: the history leaves them out.

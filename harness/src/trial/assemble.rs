@@ -1,10 +1,5 @@
 //! From what the threads recorded to the record of the trial. No clock, no thread, no socket.
 
-use hdrhistogram::Histogram;
-use queuebench_reports::histograms::{Histograms, Key, Kind, Span, new_histogram};
-use queuebench_reports::record::{
-    Backlog, Delivery, Latency, LoadVerdict, Model, Phase, Resources, Series, Settings, Trial, Window,
-};
 use super::consumer::ConsumerResult;
 use super::coordinator::seconds;
 use super::producer::ProducerResult;
@@ -16,6 +11,11 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::profile;
 use crate::recorder::WindowSeries;
+use hdrhistogram::Histogram;
+use queuebench_reports::histograms::{Histograms, Key, Kind, Span, new_histogram};
+use queuebench_reports::record::{
+    Backlog, Delivery, Latency, LoadVerdict, Model, Phase, Resources, Series, Settings, Trial, Window,
+};
 
 /// Own lag above which a phase may not be the subject's (design: 1 ms at p99).
 const LAG_LIMIT_NS: u64 = 1_000_000;
@@ -106,13 +106,7 @@ pub(crate) fn assemble(
         delivery,
         resources: Resources { harness, ..Resources::default() },
         faults: Vec::new(),
-        series: series(
-            collected.window_ns,
-            u64::from(groups),
-            &sent,
-            &acknowledged,
-            &received,
-        ),
+        series: series(collected.window_ns, u64::from(groups), &sent, &acknowledged, &received),
         backlog: collected.backlog,
     };
     Ok(TrialOutcome { trial, histograms, ledger, started_ns: collected.origin, partial: collected.partial })
