@@ -20,6 +20,7 @@ mod serve;
 mod shard;
 mod signals;
 mod up;
+mod verify;
 
 /// Compares message queues on this machine: starts the real systems, replays load, proves what arrived.
 #[derive(Debug, Parser)]
@@ -48,6 +49,8 @@ enum Command {
     Backends(backends::Backends),
     /// Start one subject's servers and print the address, until Ctrl-C
     Up(up::Up),
+    /// Judge a recorded history of a store: is it linearizable?
+    Verify(verify::Verify),
     /// The built-in profiles
     #[command(subcommand)]
     Profiles(profiles::Profiles),
@@ -57,6 +60,9 @@ enum Command {
     Shard(shard::Shard),
     /// Join what all shards of a trial left into one result
     Merge(shard::Merge),
+    /// A node of our own store, for comparisons that start one
+    #[command(hide = true)]
+    Kvnode(Box<queuebench_system::kv::program::Args>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +95,17 @@ enum Compare {
         backends: Vec<crate::subject::Backend>,
         /// A built-in profile or a file
         #[arg(long, value_name = "NAME|FILE", default_value = "pipeline")]
+        profile: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Key-value stores, three nodes each: our own and etcd
+    Kv {
+        /// Subjects, separated by commas
+        #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "kv,etcd")]
+        backends: Vec<crate::subject::Backend>,
+        /// A built-in profile or a file
+        #[arg(long, value_name = "NAME|FILE", default_value = "kv")]
         profile: String,
         #[command(flatten)]
         options: RunOptions,
@@ -168,6 +185,18 @@ impl Cli {
         matches!(self.command, Command::Serve(_))
     }
 
+    /// What to be instead of the command line: a node of our own store, which has a log and an exit code of
+    /// its own.
+    ///
+    /// # Errors
+    /// Gives the command line back where it is one.
+    pub fn node(self) -> Result<queuebench_system::kv::program::Args, Box<Self>> {
+        match self.command {
+            Command::Kvnode(args) => Ok(*args),
+            command => Err(Box::new(Self { command })),
+        }
+    }
+
     /// Does what was asked. Errors are printed here, so that the program ends in one place.
     #[must_use]
     pub fn run(self) -> Exit {
@@ -178,7 +207,11 @@ impl Cli {
             Command::Compare(Compare::Pipeline { backends, profile, options }) => {
                 compare::pipeline(&backends, &profile, options)
             }
+            Command::Compare(Compare::Kv { backends, profile, options }) => {
+                compare::stores(&backends, &profile, options)
+            }
             Command::Run { file, options } => compare::file(&file, options),
+            Command::Verify(verify) => verify.run(),
             Command::Report(report) => report.run(),
             Command::Backends(backends) => backends.run(),
             Command::Up(up) => up.run(),
@@ -186,6 +219,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Shard(shard) => shard.run(),
             Command::Merge(merge) => merge.run(),
+            Command::Kvnode(_) => Err(anyhow::anyhow!("a node runs instead of the command line")),
         };
         result.unwrap_or_else(|error| {
             say(&format!("error: {error:#}"));

@@ -7,8 +7,11 @@
 //! - [`subject`]: what is measured.
 //! - [`clock`], [`envelope`], [`ledger`], [`recorder`]: time, proof and latencies.
 //! - [`trial`]: one pass of a profile over one queue, in this process.
+//! - [`operation`]: the same for subjects that are operated on rather than published to.
+//! - [`store`]: key-value stores as such subjects.
 //! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile; [`merge`]: the
 //!   parts joined.
+//! - [`consistency`]: judges the recorded history of a store.
 //! - [`run`]: all trials of all subjects, into one folder.
 //! - [`cli`], [`ui`], [`exit`]: the program.
 //!
@@ -16,16 +19,19 @@
 
 pub mod cli;
 pub mod clock;
+pub mod consistency;
 pub mod envelope;
 pub mod event;
 pub mod exit;
 pub mod ledger;
 pub mod merge;
+pub mod operation;
 pub mod plan;
 pub mod profile;
 pub mod recorder;
 pub mod run;
 pub mod shard;
+pub mod store;
 pub mod subject;
 pub mod trial;
 pub mod ui;

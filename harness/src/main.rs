@@ -8,7 +8,10 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // Clap prints usage errors itself and ends with 2.
-    let cli = Cli::parse();
+    let cli = match Cli::parse().node() {
+        Ok(node) => return queuebench_system::kv::program::run(node),
+        Err(cli) => cli,
+    };
     if cli.logs_itself() {
         return cli.run().into();
     }

@@ -35,7 +35,10 @@ pub fn merge(folders: &[PathBuf]) -> anyhow::Result<(ShardResult, Histograms)> {
         whole.record.started_ns = whole.record.started_ns.min(other.record.started_ns);
         whole.record.partial |= other.record.partial;
     }
-    trial.delivery = whole.record.ledger.judge(whole.promise, whole.groups);
+    // What was operated on has no ledger: its counts are summed already.
+    if let Some(promise) = whole.promise {
+        trial.delivery = whole.record.ledger.judge(promise, whole.groups);
+    }
     whole.record.trial = trial;
     whole.shard = crate::plan::Shard::WHOLE;
     Ok((whole, histograms))

@@ -257,6 +257,9 @@ impl Work {
         };
         let mut finished = finished?;
         finished.warnings.extend(problems);
+        if finished.result.store.is_some() {
+            self.keep_history(&scratch, &format!("{}-{round}", safe(&request.name)))?;
+        }
         // What a shard left is in the record and the merged histograms now.
         let _ = std::fs::remove_dir_all(&scratch);
         Ok(finished)
@@ -269,7 +272,8 @@ impl Work {
         addresses: crate::subject::Addresses<'_>,
         name: &str,
     ) -> anyhow::Result<Option<Services>> {
-        let SubjectConfig::Pipeline(mut pipeline) = serde_json::from_value(config.clone())? else {
+        // A store's settings are no queue's.
+        let Ok(SubjectConfig::Pipeline(mut pipeline)) = serde_json::from_value(config.clone()) else {
             return Ok(None);
         };
         let logs = self.folder.path().join("logs");
@@ -278,7 +282,44 @@ impl Work {
         Ok(Some(services))
     }
 
+    /// The history of a store's trial stays with the run, for `queuebench verify`.
+    fn keep_history(&self, scratch: &std::path::Path, name: &str) -> anyhow::Result<()> {
+        let folder = self.folder.path().join("histories");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::rename(scratch.join(crate::store::HISTORY_FILE), folder.join(format!("{name}.jsonl")))
+            .context("keeping the history")
+    }
+
+    /// The worst of all trials counts for the run.
+    fn take_consistency(&mut self, subject: &str, store: &crate::store::StoreResult) {
+        let rank = |word: &str| match word {
+            "violated" => 2,
+            "undecided" => 1,
+            _ => 0,
+        };
+        let known = self.record.verdicts.consistency.as_deref();
+        if known.is_none_or(|known| rank(&store.consistency) > rank(known)) {
+            self.record.verdicts.consistency = Some(store.consistency.clone());
+        }
+        if store.consistency != "linearizable" {
+            self.record.warnings.push(Warning {
+                code: format!("consistency-{}", store.consistency),
+                subject: Some(subject.to_owned()),
+                text: format!(
+                    "of {} operations on {} keys: {}",
+                    store.operations,
+                    store.keys,
+                    store.findings.join("; ")
+                ),
+            });
+        }
+    }
+
     fn take(&mut self, at: usize, finished: Finished, unobserved: bool) {
+        if let Some(store) = &finished.result.store {
+            let subject = self.record.subjects[at].name.clone();
+            self.take_consistency(&subject, store);
+        }
         let subject = &mut self.record.subjects[at];
         let Finished { result, histograms, usage, warnings } = finished;
         let mut trial = result.record.trial;
@@ -345,6 +386,10 @@ impl Work {
 /// A subject's configuration as the record shows it: the typed form, which hides secrets, without the names
 /// that differ from trial to trial.
 fn visible_settings(config: &serde_json::Value) -> record::Settings {
+    if let Some(store) = config.get("store").and_then(|v| v.as_object()) {
+        let shown = store.iter().filter(|(key, _)| !["prefix", "endpoints"].contains(&key.as_str()));
+        return shown.map(|(key, value)| (key.clone(), value.clone())).collect();
+    }
     let typed = serde_json::from_value::<SubjectConfig>(config.clone());
     let value = typed.ok().and_then(|c| serde_json::to_value(c).ok());
     let settings =

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::Event;
 use crate::plan::{Plan, Shard};
 use crate::profile::Profile;
+use crate::store::{self, StoreConfig, StoreResult};
 use crate::subject::{self, SubjectConfig, Task};
 use crate::trial::{self, MessageIds, ShardRecord, TrialError, TrialOutcome, TrialSpec};
 
@@ -55,8 +56,12 @@ pub struct ShardResult {
     pub trial_id: u64,
     /// Whose trial.
     pub subject: String,
-    /// What the queue promises.
-    pub promise: queue::Promise,
+    /// What the queue promises; nothing for a subject that is operated on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<queue::Promise>,
+    /// What the history of a store proves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreResult>,
     /// Consumer groups, each of which owes every message.
     pub groups: u16,
     /// The record and the ledger.
@@ -80,32 +85,32 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the subject cannot be used or the folder cannot be written.
 pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
-    let config: SubjectConfig =
-        serde_json::from_value(spec.config).context("`config` does not describe a subject")?;
     let profile = Arc::new(spec.profile);
     let plan = Arc::new(Plan::new(&profile, spec.seed, shard)?);
+    let trial = TrialSpec {
+        subject: spec.subject.clone(),
+        index: spec.index,
+        position: spec.position,
+        profile,
+        seed: spec.seed,
+        shard,
+        trial_id: spec.trial_id,
+        message_ids: spec.message_ids,
+        embedded: spec.embedded,
+    };
+    if let Some(config) = spec.config.get("store") {
+        let config = serde_json::from_value(config.clone()).context("`config` does not describe a store")?;
+        return over_store(config, &plan, &trial, out, stop);
+    }
+    let config: SubjectConfig =
+        serde_json::from_value(spec.config).context("`config` does not describe a subject")?;
     // Connections that belong to the queue rather than to a producer or consumer live here.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("queue")
         .enable_all()
         .build()?;
-    let task = Pass {
-        plan,
-        runtime: &runtime,
-        stop,
-        spec: TrialSpec {
-            subject: spec.subject.clone(),
-            index: spec.index,
-            position: spec.position,
-            profile,
-            seed: spec.seed,
-            shard,
-            trial_id: spec.trial_id,
-            message_ids: spec.message_ids,
-            embedded: spec.embedded,
-        },
-    };
+    let task = Pass { plan, runtime: &runtime, stop, spec: trial };
     let (trial_id, groups) = (spec.trial_id, task.spec.profile.workload.groups);
     let (outcome, promise, server_settings) = subject::with_queue(&spec.subject, &config, &runtime, task)??;
     let (record, histograms) = outcome.into_shard_record();
@@ -118,7 +123,8 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
         shard,
         trial_id,
         subject: spec.subject,
-        promise,
+        promise: Some(promise),
+        store: None,
         groups,
         record,
         durability,
@@ -127,6 +133,31 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
     write(out, &result, &histograms)?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// A trial over a store. Its acknowledgements survive the loss of power: both stores flush before they
+/// answer.
+fn over_store(
+    config: StoreConfig,
+    plan: &Arc<Plan>,
+    spec: &TrialSpec,
+    out: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (outcome, store) = store::run(config, plan, spec, out, stop, &mut |event| emit(&event))?;
+    let (record, histograms) = outcome.into_shard_record();
+    let result = ShardResult {
+        shard: spec.shard,
+        trial_id: spec.trial_id,
+        subject: spec.subject.clone(),
+        promise: None,
+        store: Some(store),
+        groups: 0,
+        record,
+        durability: Durability::PowerLoss,
+        server_settings: Settings::new(),
+    };
+    write(out, &result, &histograms)
 }
 
 /// A trial over whichever queue was opened.

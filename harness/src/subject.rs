@@ -37,11 +37,15 @@ pub enum Backend {
     PipelineKafka,
     /// The same over NATS and Kafka at once.
     PipelineComposite,
+    /// Our own key-value store, three nodes.
+    Kv,
+    /// etcd, three members.
+    Etcd,
 }
 
 impl Backend {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Memory,
         Self::Nats,
         Self::Kafka,
@@ -51,9 +55,14 @@ impl Backend {
         Self::PipelineNats,
         Self::PipelineKafka,
         Self::PipelineComposite,
+        Self::Kv,
+        Self::Etcd,
     ];
     /// What `compare queues` compares unless told otherwise.
     pub const COMPARED: [Self; 4] = [Self::Memory, Self::Nats, Self::Kafka, Self::Composite];
+
+    /// What `compare kv` compares unless told otherwise.
+    pub const STORES: [Self; 2] = [Self::Kv, Self::Etcd];
 
     /// The word for it everywhere.
     pub fn name(self) -> &'static str {
@@ -67,12 +76,19 @@ impl Backend {
             Self::PipelineNats => "pipeline-nats",
             Self::PipelineKafka => "pipeline-kafka",
             Self::PipelineComposite => "pipeline-composite",
+            Self::Kv => "kv",
+            Self::Etcd => "etcd",
         }
     }
 
     /// Whether it runs inside the trial's process.
     pub fn is_embedded(self) -> bool {
         matches!(self, Self::Memory | Self::Null)
+    }
+
+    /// Whether it is a store, which is operated on rather than published to.
+    pub fn is_store(self) -> bool {
+        Self::STORES.contains(&self)
     }
 
     /// The servers that it needs.
@@ -83,6 +99,8 @@ impl Backend {
             Self::Nats | Self::PipelineNats => &[Server::Nats],
             Self::Kafka | Self::PipelineKafka => &[Server::Kafka],
             Self::Composite | Self::PipelineComposite => &[Server::Nats, Server::Kafka],
+            Self::Kv => &[Server::Kv],
+            Self::Etcd => &[Server::Etcd],
         }
     }
 

@@ -30,6 +30,14 @@ mod usage;
 
 pub use outcome::{ShardRecord, TrialOutcome};
 
+/// What trials of operated subjects ([`operation`](crate::operation)) share with those of queues.
+pub(crate) mod parts {
+    pub(crate) use super::assemble::{Collected, PhaseMark, assemble};
+    pub(crate) use super::coordinator::seconds;
+    pub(crate) use super::producer::{PhaseOrder, ProducerResult};
+    pub(crate) use super::usage::OwnUsage;
+}
+
 /// What a trial needs to know beside its queue.
 #[derive(Clone, Debug)]
 pub struct TrialSpec {

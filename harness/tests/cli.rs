@@ -266,6 +266,115 @@ fn shards_of_a_trial_merge_into_the_whole() {
     assert_eq!(responses.map(|(_, _, h)| h.len()).sum::<u64>(), whole.record.trial.delivery.acknowledged);
 }
 
+/// Every operation once over three nodes of our own store.
+const STORE: &str = r#"
+name = "store"
+trials = 1
+[workload]
+payload = "64B"
+keys = { kind = "uniform", count = 20 }
+[[phase]]
+name = "put"
+model = "open"
+rate = "100/s"
+in_flight = 64
+duration = "1s"
+operation = "put"
+[[phase]]
+name = "mixed"
+model = "closed"
+in_flight = 8
+duration = "500ms"
+operation = "mixed"
+[[phase]]
+name = "stale"
+model = "closed"
+in_flight = 8
+duration = "200ms"
+operation = "get-serializable"
+[[phase]]
+name = "cas"
+model = "closed"
+in_flight = 8
+duration = "500ms"
+operation = "cas"
+[[phase]]
+name = "range"
+model = "closed"
+in_flight = 4
+duration = "200ms"
+operation = "range"
+"#;
+
+#[test]
+fn a_run_over_our_store_is_judged_and_a_stale_read_or_a_lost_write_in_its_history_is_4() {
+    let dir = scene(STORE);
+    let arguments = ["compare", "kv", "--backends", "kv", "--profile", "quick.toml", "--via", "native"];
+    let run = queuebench(dir.path(), &arguments);
+    assert_eq!(run.status.code(), Some(0), "{}{}", text(&run.stdout), text(&run.stderr));
+    let folder = dir.path().join("reports/runs/latest");
+    let record = std::fs::read_to_string(folder.join("result.json")).expect("the record is there");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("the record is JSON");
+    assert_eq!(record["verdicts"]["consistency"], "linearizable", "{}", record["warnings"]);
+    let subject = &record["subjects"][0];
+    assert_eq!((&subject["durability"], &subject["provisioner"]), (&"power-loss".into(), &"native".into()));
+    for phase in subject["trials"][0]["phases"].as_array().expect("phases are a list") {
+        assert!(phase["response_us"]["count"].as_u64() > Some(10), "{phase}");
+    }
+
+    let history = folder.join("histories/kv-0.jsonl");
+    let verify = |path: &Path| queuebench(dir.path(), &["verify", path.to_str().expect("a plain path")]);
+    let sound = verify(&history);
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stdout));
+    let lines = std::fs::read_to_string(&history).expect("the history is there");
+    let mut entries: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let planted = dir.path().join("planted.jsonl");
+    let plant = |entries: &[serde_json::Value]| {
+        let lines: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        std::fs::write(&planted, lines.join("\n")).expect("it takes a file");
+    };
+
+    // The last read of a key shows the key's first value instead.
+    let last = entries.len() - 1;
+    let key = entries[last]["key"].clone();
+    let first = entries.iter().find(|e| e["key"] == key && e["operation"] == "put").expect("a put").clone();
+    let original = entries[last].clone();
+    assert_eq!(original["operation"], "get");
+    entries[last]["value"] = first["argument"].clone();
+    entries[last]["revision"] = first["revision"].clone();
+    plant(&entries);
+    let stale = verify(&planted);
+    assert_eq!(stale.status.code(), Some(4), "{}", text(&stale.stdout));
+    assert!(text(&stale.stdout).contains("are missing at the end"), "{}", text(&stale.stdout));
+
+    // A write that was acknowledged and that nobody ever sees.
+    entries[last] = original;
+    let (start, revision) = (&entries[last]["start"], &entries[last]["revision"]);
+    let at = start.as_u64().expect("a time") - 2;
+    let mut lost = first;
+    lost["argument"] = "dead".into();
+    lost["revision"] = (revision.as_i64().expect("a revision") + 1_000_000).into();
+    (lost["start"], lost["end"]) = (at.into(), (at + 1).into());
+    entries.push(lost);
+    plant(&entries);
+    let lost = verify(&planted);
+    assert_eq!(lost.status.code(), Some(4), "{}", text(&lost.stdout));
+
+    // What is no history is refused.
+    std::fs::write(&planted, "{}\n").expect("it takes a file");
+    assert_eq!(verify(&planted).status.code(), Some(2));
+}
+
+#[test]
+fn queues_and_stores_are_not_compared_with_each_other() {
+    let dir = scene(QUICK);
+    let store = queuebench(dir.path(), &["compare", "queues", "--backends", "kv"]);
+    assert_eq!(store.status.code(), Some(2), "{}", text(&store.stderr));
+    let queue = queuebench(dir.path(), &["compare", "kv", "--backends", "memory"]);
+    assert_eq!(queue.status.code(), Some(2), "{}", text(&queue.stderr));
+}
+
 fn start(dir: &Path, arguments: &[&str]) -> Child {
     Command::new(PROGRAM)
         .args(arguments)

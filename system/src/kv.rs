@@ -9,6 +9,7 @@ pub mod client;
 pub mod command;
 pub mod http;
 pub mod machine;
+pub mod program;
 pub mod server;
 pub mod service;
 pub mod store;

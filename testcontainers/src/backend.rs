@@ -16,13 +16,15 @@ pub enum Backend {
     Kafka,
     /// etcd: one member, or several with [`start_cluster`](crate::start_cluster).
     Etcd,
+    /// Our own key-value store: `kvnode` processes, one or several as etcd's.
+    Kv,
 }
 
 impl Backend {
     /// The queues, in the order in which they are listed to a user.
     pub const QUEUES: [Self; 2] = [Self::Nats, Self::Kafka];
     /// Every backend, in the order in which they are listed to a user.
-    pub const ALL: [Self; 3] = [Self::Nats, Self::Kafka, Self::Etcd];
+    pub const ALL: [Self; 4] = [Self::Nats, Self::Kafka, Self::Etcd, Self::Kv];
 
     /// The word for it in flags, records and file names.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Backend {
             Self::Nats => "nats",
             Self::Kafka => "kafka",
             Self::Etcd => "etcd",
+            Self::Kv => "kv",
         }
     }
 }
@@ -48,7 +51,8 @@ impl FromStr for Backend {
             "nats" => Ok(Self::Nats),
             "kafka" => Ok(Self::Kafka),
             "etcd" => Ok(Self::Etcd),
-            _ => Err(UnknownWord { word: word.to_owned(), expected: "nats, kafka or etcd" }),
+            "kv" => Ok(Self::Kv),
+            _ => Err(UnknownWord { word: word.to_owned(), expected: "nats, kafka, etcd or kv" }),
         }
     }
 }
@@ -140,7 +144,7 @@ mod tests {
         }
         assert_eq!(
             "nat".parse::<Backend>().unwrap_err().to_string(),
-            "`nat` is not one of nats, kafka or etcd"
+            "`nat` is not one of nats, kafka, etcd or kv"
         );
     }
 }

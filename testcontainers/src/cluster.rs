@@ -42,7 +42,7 @@ impl Cluster {
     }
 }
 
-/// Starts `nodes` members of `backend` (etcd) and waits until each of them serves. Of the options those that
+/// Starts `nodes` members of `backend` (etcd or our own key-value store) and waits until each of them serves. Of the options those that
 /// belong to one server alone (`via`, `external`, `image`, `port`, `data_dir`) are not used.
 ///
 /// # Errors
@@ -52,8 +52,8 @@ pub async fn start_cluster(
     nodes: usize,
     options: &StartOptions,
 ) -> Result<Cluster, StartError> {
-    if backend != Backend::Etcd {
-        let reason = format!("{backend} is started as one server; clusters are of etcd");
+    if !matches!(backend, Backend::Etcd | Backend::Kv) {
+        let reason = format!("{backend} is started as one server; clusters are of etcd and kv");
         return Err(StartError::Option { option: "backend", reason });
     }
     if !(1..=9).contains(&nodes) {
@@ -86,7 +86,11 @@ async fn start_members(
     let members: Vec<(String, u16)> = ports
         .iter()
         .enumerate()
-        .map(|(index, (_, peer))| (format!("{name}-{index}-{id:032x}"), peer.number()))
+        .map(|(index, (client, peer))| {
+            // A node of ours meets clients and peers at one port.
+            let port = if backend == Backend::Kv { client } else { peer };
+            (format!("{name}-{index}-{id:032x}"), port.number())
+        })
         .collect();
     let starts = ports.into_iter().enumerate().map(|(index, ports)| {
         let membership = Membership { identity: members[index].0.clone(), members: members.clone() };

@@ -62,6 +62,7 @@ impl External {
                 },
             },
             Backend::Etcd => Self::at(lookup("ETCDCTL_ENDPOINTS")?),
+            Backend::Kv => Self::at(lookup("KV_URLS")?),
             Backend::Kafka => Self {
                 address: lookup("KAFKA_BROKERS")?,
                 credentials: Credentials {

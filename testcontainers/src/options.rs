@@ -41,6 +41,9 @@ pub struct StartOptions {
     pub container_network: ContainerNetwork,
     /// The server's program, instead of the one from `PATH` or the cache.
     pub program: Option<PathBuf>,
+    /// What comes before the server's own arguments, where `program` is more than the server. Key-value store
+    /// only.
+    pub program_args: Vec<String>,
     /// From the start of the server until it is ready.
     pub time_limit: Duration,
     /// For what comes before: a build or a pull.
@@ -64,6 +67,7 @@ impl Default for StartOptions {
             image: None,
             container_network: ContainerNetwork::Auto,
             program: None,
+            program_args: Vec::new(),
             time_limit: Duration::from_secs(60),
             prepare_limit: Duration::from_secs(600),
             progress: Progress::default(),
@@ -81,7 +85,7 @@ impl StartOptions {
             image: match backend {
                 Backend::Nats => env::var("QUEUEBENCH_NATS_IMAGE").ok(),
                 Backend::Kafka => env::var("QUEUEBENCH_KAFKA_IMAGE").ok(),
-                Backend::Etcd => None,
+                Backend::Etcd | Backend::Kv => None,
             }
             .filter(|image| !image.is_empty()),
             ..Self::default()

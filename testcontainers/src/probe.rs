@@ -6,6 +6,7 @@
 
 mod etcd;
 mod kafka;
+mod kv;
 mod nats;
 
 use std::time::Duration;
@@ -45,5 +46,6 @@ pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<
         Backend::Nats => nats::until_ready(target, limit).await,
         Backend::Kafka => kafka::until_ready(target, limit).await,
         Backend::Etcd => etcd::until_ready(target, limit).await,
+        Backend::Kv => kv::until_ready(target, limit).await,
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod etcd;
 pub(crate) mod kafka;
+pub(crate) mod kv;
 pub(crate) mod nats;
 
 use queuebench_system::queue::Durability;
@@ -19,13 +20,14 @@ pub(crate) struct Layout {
     pub(crate) bind: &'static str,
     /// Where clients connect on 127.0.0.1.
     pub(crate) port: u16,
-    /// NATS: monitoring; Kafka: controller; etcd: the other members.
+    /// NATS: monitoring; Kafka: controller; etcd: the other members; the key-value store has none.
     pub(crate) side_port: u16,
     /// As the server sees it.
     pub(crate) data_dir: String,
     /// What an acknowledgement has to survive.
     pub(crate) durability: Durability,
-    /// etcd: every member of the cluster with its side port, this one included.
+    /// etcd: every member of the cluster with its side port, this one included; the key-value store: with the
+    /// clients' port, which is the peers' too.
     pub(crate) members: Vec<(String, u16)>,
 }
 

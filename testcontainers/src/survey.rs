@@ -74,6 +74,7 @@ async fn external(backend: Backend, options: &StartOptions) -> Availability {
             Backend::Nats => "NATS_URL",
             Backend::Kafka => "KAFKA_BROKERS",
             Backend::Etcd => "ETCDCTL_ENDPOINTS",
+            Backend::Kv => "KV_URLS",
         };
         return Availability::Closed { reason: format!("no address was given ({variable} is not set)") };
     };
@@ -113,6 +114,7 @@ async fn native(backend: Backend, options: &StartOptions) -> Availability {
                     Backend::Nats => nats::VERSION,
                     Backend::Kafka => kafka::VERSION,
                     Backend::Etcd => etcd::VERSION,
+                    Backend::Kv => env!("CARGO_PKG_VERSION"),
                 };
                 Availability::Obtainable {
                     version: Some(version.to_owned()),

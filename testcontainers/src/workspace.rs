@@ -13,7 +13,7 @@ use crate::error::{LogTail, StartError};
 use crate::log;
 use crate::options::StartOptions;
 use crate::orphans::Record;
-use crate::server::{Layout, etcd, kafka, nats};
+use crate::server::{Layout, etcd, kafka, kv, nats};
 
 /// How long a server's statement of its version may come after its being ready.
 const VERSION_LIMIT: Duration = Duration::from_secs(5);
@@ -81,6 +81,7 @@ impl Workspace {
         let files = match self.backend {
             Backend::Nats => vec![(nats::CONFIG_FILE, nats::config(layout))],
             Backend::Etcd => vec![(etcd::CONFIG_FILE, etcd::config(layout))],
+            Backend::Kv => vec![(kv::CONFIG_FILE, kv::config(layout))],
             Backend::Kafka => vec![
                 (kafka::CONFIG_FILE, kafka::config(layout)),
                 (kafka::LOG_CONFIG_FILE, kafka::log_config().to_owned()),
@@ -149,7 +150,7 @@ fn absolute(path: &Path) -> Result<PathBuf, StartError> {
 /// A Kafka data directory that was formatted before keeps its cluster id.
 fn identity(backend: Backend, id: u128, data_dir: &Path) -> String {
     match backend {
-        Backend::Nats | Backend::Etcd => format!("queuebench-{id:032x}"),
+        Backend::Nats | Backend::Etcd | Backend::Kv => format!("queuebench-{id:032x}"),
         Backend::Kafka => formatted_as(data_dir).unwrap_or_else(|| kafka::cluster_id(id)),
     }
 }

@@ -1,4 +1,4 @@
-//! `queuebench compare queues`, `queuebench compare pipeline` and `queuebench run FILE`.
+//! `queuebench compare queues`, `pipeline` and `kv`, and `queuebench run FILE`.
 
 use std::path::Path;
 
@@ -43,6 +43,9 @@ fn among(
     let durability = options.durability.map(Into::into);
     let mut subjects = Vec::new();
     for &backend in backends {
+        if backend.is_store() {
+            return Err(Usage(format!("{backend} is a store, see `queuebench compare kv`")).into());
+        }
         let subject = subject(backend)?;
         if subjects.iter().any(|s: &SubjectRequest| s.name == subject.name()) {
             return Err(Usage(format!("--backends names {backend} twice")).into());
@@ -52,6 +55,26 @@ fn among(
     let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
     let command = format!("queuebench compare {compared} --backends {} --profile {name}", list.join(","));
     execute(compared, subjects, profile, command, options)
+}
+
+/// Compares stores under one profile.
+pub(super) fn stores(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
+    let name = profile;
+    let profile = load_profile(profile, &options)?;
+    let mut subjects: Vec<SubjectRequest> = Vec::new();
+    for backend in backends {
+        if !backend.is_store() {
+            return Err(Usage(format!("{backend} is no store; there are kv and etcd")).into());
+        }
+        if subjects.iter().any(|s| s.name == backend.name()) {
+            return Err(Usage(format!("--backends names {backend} twice")).into());
+        }
+        // Both flush before they answer, so there is no class to choose.
+        subjects.push(SubjectRequest::new(backend.name(), &profile, None).map_err(Usage)?);
+    }
+    let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
+    let command = format!("queuebench compare kv --backends {} --profile {name}", list.join(","));
+    execute("kv", subjects, profile, command, options)
 }
 
 /// Runs a profile on the subjects that it names, or on all.
@@ -139,7 +162,8 @@ fn exit(report: &RunReport) -> Exit {
     if report.interrupted {
         reasons.push(Exit::Interrupted);
     }
-    if report.run.verdicts.delivery == Some(DeliveryVerdict::Violated) {
+    let inconsistent = report.run.verdicts.consistency.as_deref() == Some("violated");
+    if inconsistent || report.run.verdicts.delivery == Some(DeliveryVerdict::Violated) {
         reasons.push(Exit::Violated);
     }
     if !report.missing.is_empty() {

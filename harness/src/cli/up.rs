@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use queuebench_testcontainers::{Provisioner, Running, StartOptions, start};
 
-use super::{Class, Way, print, runtime, say, stop_on_signal};
+use super::{Class, Usage, Way, print, runtime, say, stop_on_signal};
 use crate::exit::Exit;
 use crate::subject::Backend;
 use crate::ui::Ui;
@@ -28,6 +28,9 @@ pub(super) struct Up {
 
 impl Up {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
+        if self.subject.is_store() {
+            return Err(Usage(format!("{} is started by `queuebench compare kv` only", self.subject)).into());
+        }
         if self.subject.servers().is_empty() {
             print(&format!("{} needs no server", self.subject));
             return Ok(Exit::Done);

@@ -1,6 +1,6 @@
 //! The profiles that come with the program. Each is a file a user can print and change.
 
-const ALL: [(&str, &str); 9] = [
+const ALL: [(&str, &str); 11] = [
     ("smoke", include_str!("../../profiles/smoke.toml")),
     ("standard", include_str!("../../profiles/standard.toml")),
     ("ramp", include_str!("../../profiles/ramp.toml")),
@@ -10,6 +10,8 @@ const ALL: [(&str, &str); 9] = [
     ("fanout", include_str!("../../profiles/fanout.toml")),
     ("pipeline", include_str!("../../profiles/pipeline.toml")),
     ("pipeline-smoke", include_str!("../../profiles/pipeline-smoke.toml")),
+    ("kv-smoke", include_str!("../../profiles/kv-smoke.toml")),
+    ("kv", include_str!("../../profiles/kv.toml")),
 ];
 
 /// Names, in the order in which they are listed.

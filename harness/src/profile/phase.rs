@@ -31,6 +31,9 @@ pub struct Phase {
     /// Whether consumers take messages meanwhile.
     #[serde(default)]
     pub consumers: Consumers,
+    /// What is done to a subject that is operated on, a store for instance; queues have no use for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 /// The bound of an open phase that names none: two seconds of 10,000 messages/s.

@@ -23,8 +23,26 @@ pub(super) struct Servers {
 struct Entry {
     backend: containers::Backend,
     flushed: bool,
-    server: Result<containers::Running, String>,
+    server: Result<Started, String>,
 }
+
+/// What was started for a subject.
+enum Started {
+    One(containers::Running),
+    Cluster(containers::Cluster),
+}
+
+impl Started {
+    fn members(&self) -> &[containers::Running] {
+        match self {
+            Self::One(server) => std::slice::from_ref(server),
+            Self::Cluster(cluster) => cluster.members(),
+        }
+    }
+}
+
+/// Members of a store's cluster.
+const STORE_NODES: usize = 3;
 
 /// How long a server at a given address may take to answer.
 const EXTERNAL_LIMIT: Duration = Duration::from_secs(10);
@@ -63,7 +81,7 @@ impl Servers {
         flushed: bool,
         ui: &Ui,
         stop: &CancellationToken,
-    ) -> Result<containers::Running, String> {
+    ) -> Result<Started, String> {
         let step = ui.step(&format!("starting {}", backend.name()));
         let given = containers::StartOptions::from_env(backend);
         let options = containers::StartOptions {
@@ -81,18 +99,26 @@ impl Servers {
             progress: step.progress(),
             ..given
         };
+        let starting = async {
+            if matches!(backend, containers::Backend::Kv | containers::Backend::Etcd) {
+                Ok(Started::Cluster(start_store(backend, options).await?))
+            } else {
+                let started = containers::start(backend, options).await;
+                Ok(Started::One(started.map_err(|e| e.to_string())?))
+            }
+        };
         let started = tokio::select! {
-            started = containers::start(backend, options) => started.map_err(|e| e.to_string()),
+            started = starting => started,
             () = stop.cancelled() => Err("interrupted".to_owned()),
         };
         match &started {
-            Ok(server) => {
-                step.done(&format!(
-                    "{} {} ({})",
-                    backend.name(),
-                    server.version(),
-                    server.provisioner().name()
-                ));
+            Ok(started) => {
+                let members = started.members();
+                let text = members.first().map_or_else(String::new, |server| {
+                    format!("{} {} ({})", backend.name(), server.version(), server.provisioner().name())
+                });
+                let of = if members.len() > 1 { format!(", {} nodes", members.len()) } else { String::new() };
+                step.done(&format!("{text}{of}"));
             }
             Err(reason) => step.fail(reason),
         }
@@ -106,11 +132,19 @@ impl Servers {
     fn of<'a>(&'a self, request: &SubjectRequest) -> impl Iterator<Item = &'a containers::Running> {
         let flushed = is_flushed(request);
         let backends = request.backend.servers();
-        backends.iter().filter_map(move |&b| self.find(b, flushed)?.server.as_ref().ok())
+        let started = backends.iter().filter_map(move |&b| self.find(b, flushed)?.server.as_ref().ok());
+        started.flat_map(Started::members)
     }
 
     pub(super) fn addresses(&self, request: &SubjectRequest) -> Addresses<'_> {
         let mut addresses = Addresses::default();
+        if let [backend] = request.backend.servers()
+            && request.backend.is_store()
+            && let Some(Entry { server: Ok(started), .. }) = self.find(*backend, is_flushed(request))
+        {
+            addresses.members = started.members();
+            return addresses;
+        }
         for server in self.of(request) {
             match server.backend() {
                 containers::Backend::Nats => addresses.nats = Some(server),
@@ -128,7 +162,9 @@ impl Servers {
 
     /// As the servers state it; our own for an embedded subject.
     pub(super) fn version(&self, request: &SubjectRequest) -> String {
-        let versions: Vec<_> = self.of(request).map(|s| s.version().to_owned()).collect();
+        let mut versions: Vec<_> = self.of(request).map(|s| s.version().to_owned()).collect();
+        // Members of a cluster are of one version.
+        versions.dedup();
         if versions.is_empty() { env!("CARGO_PKG_VERSION").to_owned() } else { versions.join(" + ") }
     }
 
@@ -153,16 +189,37 @@ impl Servers {
     /// Stops all of them.
     pub(super) async fn stop(self, deadline: Duration, ui: &Ui) {
         for entry in self.running {
-            if let Ok(server) = entry.server
-                && server.provisioner() != containers::Provisioner::External
-                && let Err(error) = server.stop(deadline).await
-            {
+            let stopped = match entry.server {
+                Ok(Started::One(server)) if server.provisioner() != containers::Provisioner::External => {
+                    server.stop(deadline).await
+                }
+                Ok(Started::Cluster(cluster)) => cluster.stop(deadline).await,
+                Ok(Started::One(_)) | Err(_) => Ok(()),
+            };
+            if let Err(error) = stopped {
                 ui.say(&format!("stopping {}: {error}", entry.backend.name()));
             }
         }
     }
 }
 
+/// Three members as child processes. Ours are this very program, so that nothing has to be built first.
+async fn start_store(
+    backend: containers::Backend,
+    options: containers::StartOptions,
+) -> Result<containers::Cluster, String> {
+    let mut options = options;
+    if options.via == containers::Via::Docker {
+        return Err("stores are started natively only".to_owned());
+    }
+    if backend == containers::Backend::Kv && options.program.is_none() {
+        options.program = std::env::current_exe().ok();
+        options.program_args = vec!["kvnode".to_owned()];
+    }
+    containers::start_cluster(backend, STORE_NODES, &options).await.map_err(|e| e.to_string())
+}
+
 fn is_flushed(request: &SubjectRequest) -> bool {
-    request.durability == Some(Durability::PowerLoss)
+    // Stores always are.
+    request.durability == Some(Durability::PowerLoss) || request.backend.is_store()
 }

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::pipeline::PipelineConfig;
 use super::{Backend, SettingsError, SubjectRequest};
-use crate::profile::Profile;
+use crate::profile::{Keys, Profile};
+use crate::store::{StoreConfig, StoreOperation};
 
 /// A queue's settings, ready to open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub struct Addresses<'a> {
     pub nats: Option<&'a Running>,
     /// A Kafka broker.
     pub kafka: Option<&'a Running>,
+    /// The members of a store.
+    pub members: &'a [Running],
 }
 
 /// Messages that a memory queue holds unless told otherwise: at 10,000/s, a second of consumers' absence.
@@ -56,6 +59,9 @@ pub fn configure(
     addresses: Addresses<'_>,
     name: &str,
 ) -> Result<Value, SettingsError> {
+    if request.backend.is_store() {
+        return configure_store(request, profile, addresses.members, name);
+    }
     let in_flight = profile.max_in_flight() as usize;
     if let Some(queue) = request.backend.of_pipeline() {
         return pipeline(request, profile, queue);
@@ -65,7 +71,8 @@ pub fn configure(
         _ => Durability::ProcessCrash,
     });
     let base = match request.backend {
-        Backend::Null => SubjectConfig::Null,
+        // Stores are configured above.
+        Backend::Null | Backend::Kv | Backend::Etcd => SubjectConfig::Null,
         Backend::Memory => SubjectConfig::Memory(MemoryConfig {
             capacity: MEMORY_CAPACITY.max(in_flight),
             full: FullPolicy::Wait,
@@ -119,6 +126,33 @@ fn pipeline(request: &SubjectRequest, profile: &Profile, queue: Backend) -> Resu
     let config: PipelineConfig = serde_json::from_value(config).map_err(|e| refuse(e.to_string()))?;
     config.validate().map_err(refuse)?;
     serde_json::to_value(SubjectConfig::Pipeline(config)).map_err(|e| refuse(e.to_string()))
+}
+
+/// The settings of a store, as JSON that [`StoreConfig`] reads, under the key `store`.
+fn configure_store(
+    request: &SubjectRequest,
+    profile: &Profile,
+    members: &[Running],
+    name: &str,
+) -> Result<Value, SettingsError> {
+    let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
+    if profile.workload.keys == Keys::None {
+        return Err(refuse("a store needs keys in the profile's workload".to_owned()));
+    }
+    for phase in &profile.phases {
+        StoreOperation::of_phase(phase.operation.as_deref())
+            .map_err(|reason| refuse(format!("phase `{}`: {reason}", phase.name)))?;
+    }
+    let mut store = serde_json::json!({
+        "api": request.backend.name(),
+        "endpoints": members.iter().map(Running::address).collect::<Vec<_>>(),
+        "prefix": name,
+    });
+    for (key, setting) in &request.overrides {
+        store[key] = serde_json::to_value(setting).map_err(|e| refuse(e.to_string()))?;
+    }
+    let typed: StoreConfig = serde_json::from_value(store).map_err(|e| refuse(e.to_string()))?;
+    Ok(serde_json::json!({ "store": typed }))
 }
 
 /// The settings of a backend in a subject's configuration: its own, or those of a composite's child.

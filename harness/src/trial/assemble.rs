@@ -1,12 +1,5 @@
 //! From what the threads recorded to the record of the trial. No clock, no thread, no socket.
 
-use hdrhistogram::Histogram;
-use queuebench_reports::histograms::{Histograms, Key, Kind, Span, new_histogram};
-use queuebench_reports::record::{
-    Backlog, Latency, LoadVerdict, Model, Phase, Resources, Series, Settings, Trial, Window,
-};
-use queuebench_system::queue;
-
 use super::consumer::ConsumerResult;
 use super::coordinator::seconds;
 use super::producer::ProducerResult;
@@ -18,6 +11,11 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::profile;
 use crate::recorder::WindowSeries;
+use hdrhistogram::Histogram;
+use queuebench_reports::histograms::{Histograms, Key, Kind, Span, new_histogram};
+use queuebench_reports::record::{
+    Backlog, Delivery, Latency, LoadVerdict, Model, Phase, Resources, Series, Settings, Trial, Window,
+};
 
 /// Own lag above which a phase may not be the subject's (design: 1 ms at p99).
 const LAG_LIMIT_NS: u64 = 1_000_000;
@@ -28,37 +26,39 @@ const SATURATED: f64 = 0.9;
 
 /// When a phase was and what the coordinator saw of it.
 #[derive(Debug)]
-pub(super) struct PhaseMark {
-    pub(super) start: Nanos,
-    pub(super) planned_end: Nanos,
+pub(crate) struct PhaseMark {
+    pub(crate) start: Nanos,
+    pub(crate) planned_end: Nanos,
     /// When the last producer was done.
-    pub(super) sent_by: Nanos,
+    pub(crate) sent_by: Nanos,
     /// Messages received, all groups, between start and `sent_by`.
-    pub(super) received_while: u64,
-    pub(super) own_cpu_s: f64,
+    pub(crate) received_while: u64,
+    pub(crate) own_cpu_s: f64,
 }
 
 /// All that a trial's threads left.
-pub(super) struct Collected {
-    pub(super) origin: Nanos,
+pub(crate) struct Collected {
+    pub(crate) origin: Nanos,
     /// Of the phases that were begun.
-    pub(super) marks: Vec<PhaseMark>,
-    pub(super) producers: Vec<ProducerResult>,
-    pub(super) consumers: Vec<ConsumerResult>,
-    pub(super) backlog: Option<Backlog>,
-    pub(super) window_ns: u64,
-    pub(super) drain_deadline_passed: bool,
-    pub(super) partial: bool,
-    pub(super) promise: queue::Promise,
-    pub(super) before: OwnUsage,
-    pub(super) after: OwnUsage,
+    pub(crate) marks: Vec<PhaseMark>,
+    pub(crate) producers: Vec<ProducerResult>,
+    pub(crate) consumers: Vec<ConsumerResult>,
+    pub(crate) backlog: Option<Backlog>,
+    pub(crate) window_ns: u64,
+    pub(crate) drain_deadline_passed: bool,
+    pub(crate) partial: bool,
+    pub(crate) before: OwnUsage,
+    pub(crate) after: OwnUsage,
 }
 
-/// Makes the outcome.
-pub(super) fn outcome(
+/// Makes the outcome. Each of `groups` groups of receivers owes every message; what the ledger proves is for
+/// `judge` to say.
+pub(crate) fn assemble(
     collected: Collected,
     plan: &Plan,
     spec: &TrialSpec,
+    groups: u16,
+    judge: impl FnOnce(&Ledger, &[Phase]) -> Delivery,
     events: &mut dyn FnMut(Event),
 ) -> Result<TrialOutcome, TrialError> {
     let mut histograms = Histograms::default();
@@ -97,7 +97,7 @@ pub(super) fn outcome(
         ledger.consumers.push(consumer.ledger);
         consumer.recorder.windows.merge_into(&mut received);
     }
-    let delivery = ledger.judge(collected.promise, spec.profile.workload.groups);
+    let delivery = judge(&ledger, &phases);
     let harness = collected.after.since(&collected.before, delivery.acknowledged);
     let trial = Trial {
         index: spec.index,
@@ -106,13 +106,7 @@ pub(super) fn outcome(
         delivery,
         resources: Resources { harness, ..Resources::default() },
         faults: Vec::new(),
-        series: series(
-            collected.window_ns,
-            u64::from(spec.profile.workload.groups),
-            &sent,
-            &acknowledged,
-            &received,
-        ),
+        series: series(collected.window_ns, u64::from(groups), &sent, &acknowledged, &received),
         backlog: collected.backlog,
     };
     Ok(TrialOutcome { trial, histograms, ledger, started_ns: collected.origin, partial: collected.partial })

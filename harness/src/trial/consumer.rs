@@ -24,7 +24,7 @@ const PREFETCH: usize = 4_096;
 
 /// What a consumer leaves.
 #[derive(Debug)]
-pub(super) struct ConsumerResult {
+pub(crate) struct ConsumerResult {
     pub(super) ledger: ConsumerLedger,
     pub(super) recorder: ReceiveRecorder,
     /// Acknowledgements that did not reach the backend.

@@ -18,7 +18,7 @@ use super::usage::OwnUsage;
 use super::{SETTLE_DEADLINE, TrialError, TrialOutcome, TrialSpec};
 use crate::clock::{self, Nanos};
 use crate::event::{Event, Snapshot};
-use crate::ledger::ConsumerLedger;
+use crate::ledger::{ConsumerLedger, Ledger};
 use crate::plan::Plan;
 use crate::profile::Consumers;
 use crate::recorder::{Progress, ReceiveRecorder, WindowClock, Windows};
@@ -119,11 +119,12 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             window_ns,
             drain_deadline_passed: deadline_passed,
             partial: self.stop.is_cancelled(),
-            promise: self.queue.promise(),
             before,
             after: usage,
         };
-        assemble::outcome(collected, self.plan, self.spec, events)
+        let (promise, groups) = (self.queue.promise(), profile.workload.groups);
+        let judge = |ledger: &Ledger, _: &[_]| ledger.judge(promise, groups);
+        assemble::assemble(collected, self.plan, self.spec, groups, judge, events)
     }
 
     /// Starts consumers, then producers, and waits until all are connected.
@@ -483,6 +484,6 @@ async fn join<T: Send + 'static>(thread: JoinHandle<T>) -> Result<T, TrialError>
     thread.join().map_err(|_| TrialError::Panicked(name))
 }
 
-pub(super) fn seconds(ns: Nanos) -> f64 {
+pub(crate) fn seconds(ns: Nanos) -> f64 {
     Duration::from_nanos(ns).as_secs_f64()
 }

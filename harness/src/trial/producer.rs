@@ -18,27 +18,27 @@ use crate::recorder::{AckRecorder, Progress, SendRecorder, WindowClock, Windows}
 
 /// A phase, as the coordinator opens it.
 #[derive(Clone, Debug)]
-pub(super) struct PhaseOrder {
-    pub(super) index: u16,
-    pub(super) start: Nanos,
+pub(crate) struct PhaseOrder {
+    pub(crate) index: u16,
+    pub(crate) start: Nanos,
     /// When a closed phase ends, and when an open one gives up what is still unsent.
-    pub(super) end: Nanos,
+    pub(crate) end: Nanos,
     /// Next open slot of this phase, shared by all producers.
-    pub(super) next_slot: Arc<AtomicU64>,
+    pub(crate) next_slot: Arc<AtomicU64>,
     /// This producer's bound on messages in flight.
-    pub(super) in_flight: u32,
-    pub(super) pacing: Pacing,
+    pub(crate) in_flight: u32,
+    pub(crate) pacing: Pacing,
     /// Set when the trial is to end early.
-    pub(super) stopped: Arc<AtomicBool>,
+    pub(crate) stopped: Arc<AtomicBool>,
 }
 
 /// What a producer leaves.
 #[derive(Debug)]
-pub(super) struct ProducerResult {
-    pub(super) id: u16,
-    pub(super) send: SendRecorder,
-    pub(super) ack: AckRecorder,
-    pub(super) ledger: ProducerLedger,
+pub(crate) struct ProducerResult {
+    pub(crate) id: u16,
+    pub(crate) send: SendRecorder,
+    pub(crate) ack: AckRecorder,
+    pub(crate) ledger: ProducerLedger,
 }
 
 /// The coordinator's end of a producer.

@@ -5,15 +5,15 @@ use queuebench_reports::record::Usage;
 
 /// CPU, memory and I/O of this process so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OwnUsage {
-    pub(super) cpu_s: f64,
-    pub(super) rss_peak_bytes: u64,
-    pub(super) disk_written_bytes: u64,
+pub(crate) struct OwnUsage {
+    pub(crate) cpu_s: f64,
+    pub(crate) rss_peak_bytes: u64,
+    pub(crate) disk_written_bytes: u64,
 }
 
 impl OwnUsage {
     /// Reads `/proc/self`; zeros where the kernel does not tell.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let Ok(process) = Process::myself() else { return Self::default() };
         let ticks = procfs::ticks_per_second();
         #[expect(clippy::cast_precision_loss, reason = "CPU ticks of one process stay far below 2^53")]
@@ -24,7 +24,7 @@ impl OwnUsage {
     }
 
     /// What was used since `before`, spread over `messages`.
-    pub(super) fn since(&self, before: &Self, messages: u64) -> Usage {
+    pub(crate) fn since(&self, before: &Self, messages: u64) -> Usage {
         let cpu_s = self.cpu_s - before.cpu_s;
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 messages")]
         let cpu_us_per_message = if messages == 0 { 0.0 } else { cpu_s * 1e6 / messages as f64 };

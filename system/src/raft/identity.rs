@@ -79,6 +79,7 @@ struct Meta {
 pub struct Identity {
     path: PathBuf,
     meta: Mutex<Meta>,
+    detours: BTreeMap<String, String>,
     _lock: File,
 }
 
@@ -136,7 +137,18 @@ impl Identity {
             let (found, wanted) = (format!("node '{}'", meta.name), format!("node '{name}'"));
             return Err(IdentityError::Mismatch { path: dir.into(), found, wanted });
         }
-        Ok(Self { path, meta: Mutex::new(meta), _lock: lock })
+        Ok(Self { path, meta: Mutex::new(meta), detours: BTreeMap::new(), _lock: lock })
+    }
+
+    /// With other addresses at which some peers are reached, by their public URLs.
+    #[must_use]
+    pub fn with_detours(self, detours: BTreeMap<String, String>) -> Self {
+        Self { detours, ..self }
+    }
+
+    /// Where the peer with this public URL is reached from here.
+    pub(crate) fn route<'a>(&'a self, url: &'a str) -> &'a str {
+        self.detours.get(url).map_or(url, String::as_str)
     }
 
     /// Number of this node.

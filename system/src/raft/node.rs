@@ -67,6 +67,8 @@ pub struct NodeConfig {
     pub segment_bytes: u64,
     /// How peers are reached.
     pub dial: Dial,
+    /// Other URLs at which some peers are reached from here, by their public ones: through a proxy, say.
+    pub detours: BTreeMap<String, String>,
 }
 
 impl NodeConfig {
@@ -83,6 +85,7 @@ impl NodeConfig {
             snapshot_entries: 50_000,
             segment_bytes: 64 << 20,
             dial: Dial::default(),
+            detours: BTreeMap::new(),
         }
     }
 
@@ -221,7 +224,8 @@ impl<M: Machine> Node<M> {
         disk: Arc<dyn Disk>,
     ) -> Result<Arc<Self>, StartError> {
         let raft_config = Arc::new(config.raft()?);
-        let identity = Arc::new(Identity::open(&config.dir, &config.name, &config.url, &config.membership)?);
+        let identity = Identity::open(&config.dir, &config.name, &config.url, &config.membership)?;
+        let identity = Arc::new(identity.with_detours(config.detours.clone()));
         let log_config = LogConfig {
             segment_bytes: config.segment_bytes,
             ..LogConfig::new(config.dir.join("wal"), identity.incarnation())

@@ -25,7 +25,7 @@ pub(crate) fn command(backend: Backend, layout: &Layout) -> (Option<&'static str
         // The entrypoint of the official image (and of its Alpine variant) hands arguments to the server.
         Backend::Nats => (None, vec!["-c".to_owned(), format!("{CONFIG_DIR}/{}", nats::CONFIG_FILE)]),
         // Without an image of its own (`image.rs`), it does not come this far.
-        Backend::Etcd => (None, Vec::new()),
+        Backend::Etcd | Backend::Kv => (None, Vec::new()),
         // The official image's own entrypoint rewrites the configuration from variables and needs to write
         // into the image; the distribution's scripts below it do not.
         Backend::Kafka => {
@@ -43,7 +43,7 @@ pub(crate) fn command(backend: Backend, layout: &Layout) -> (Option<&'static str
 
 fn environment(backend: Backend) -> Vec<(&'static str, String)> {
     match backend {
-        Backend::Nats | Backend::Etcd => Vec::new(),
+        Backend::Nats | Backend::Etcd | Backend::Kv => Vec::new(),
         Backend::Kafka => vec![
             ("KAFKA_HEAP_OPTS", kafka::HEAP.to_owned()),
             ("KAFKA_JVM_PERFORMANCE_OPTS", kafka::JVM.to_owned()),
@@ -110,7 +110,7 @@ pub(crate) fn request(
 fn published(backend: Backend, layout: &Layout) -> Vec<u16> {
     match backend {
         Backend::Nats => vec![layout.port, layout.side_port],
-        Backend::Kafka | Backend::Etcd => vec![layout.port],
+        Backend::Kafka | Backend::Etcd | Backend::Kv => vec![layout.port],
     }
 }
 

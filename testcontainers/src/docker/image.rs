@@ -37,9 +37,9 @@ pub(crate) async fn choose(
     let (official, local) = match backend {
         Backend::Nats => (nats::IMAGE, nats::LOCAL_IMAGE),
         Backend::Kafka => (kafka::IMAGE, kafka::LOCAL_IMAGE),
-        Backend::Etcd => {
-            let reason = "etcd is started natively only".to_owned();
-            return Err(StartError::Image { image: "etcd".to_owned(), reason });
+        Backend::Etcd | Backend::Kv => {
+            let reason = format!("{backend} is started natively only");
+            return Err(StartError::Image { image: backend.name().to_owned(), reason });
         }
     };
     let wanted = options.image.as_deref();

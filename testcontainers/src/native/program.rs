@@ -13,7 +13,7 @@ use super::build;
 use crate::backend::Backend;
 use crate::error::StartError;
 use crate::options::StartOptions;
-use crate::server::{etcd, kafka, nats};
+use crate::server::{etcd, kafka, kv, nats};
 
 /// How long a program may take to state its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ pub(crate) enum Program {
     Kafka { java: PathBuf, jars: PathBuf },
     /// An executable.
     Etcd(PathBuf),
+    /// An executable, and what comes before the arguments of a node.
+    Kv { program: PathBuf, args: Vec<String> },
 }
 
 impl Program {
@@ -54,6 +56,7 @@ impl Program {
         match backend {
             Backend::Nats => Ok(Self::Nats(build::nats(options).await?)),
             Backend::Etcd => Ok(Self::Etcd(build::etcd(options).await?)),
+            Backend::Kv => Err(no_kvnode(options)),
             Backend::Kafka => {
                 let java = java(options)?;
                 Ok(Self::Kafka { java, jars: build::kafka(options).await? })
@@ -85,6 +88,7 @@ impl Program {
                 let cached = build::etcd_path(&options.cache_dir);
                 Ok(is_executable(&cached).then_some(Self::Etcd(cached)))
             }
+            Backend::Kv => Ok(kvnode().map(|program| Self::Kv { program, args: Vec::new() })),
             Backend::Kafka => {
                 let cached = build::kafka_path(&options.cache_dir);
                 let Some(jars) = distribution_on_path().or_else(|| cached.is_dir().then_some(cached)) else {
@@ -100,6 +104,7 @@ impl Program {
         match backend {
             Backend::Nats => build::go("nats-server", options),
             Backend::Etcd => build::go("etcd", options),
+            Backend::Kv => Err(no_kvnode(options)),
             Backend::Kafka => java(options).and_then(|_| build::maven(options)),
         }
     }
@@ -112,7 +117,10 @@ impl Program {
         match backend {
             Backend::Nats if is_executable(program) => Ok(Self::Nats(program.to_owned())),
             Backend::Etcd if is_executable(program) => Ok(Self::Etcd(program.to_owned())),
-            Backend::Nats | Backend::Etcd => Err(wrong("an executable file")),
+            Backend::Kv if is_executable(program) => {
+                Ok(Self::Kv { program: program.to_owned(), args: options.program_args.clone() })
+            }
+            Backend::Nats | Backend::Etcd | Backend::Kv => Err(wrong("an executable file")),
             Backend::Kafka if program.is_dir() => {
                 Ok(Self::Kafka { java: java(options)?, jars: program.to_owned() })
             }
@@ -127,6 +135,7 @@ impl Program {
                 let text = stated_version(program).await?;
                 Some(text.lines().next()?.trim().rsplit_once(['v', ' '])?.1.to_owned())
             }
+            Self::Kv { .. } => Some(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Kafka { jars, .. } => std::fs::read_dir(jars).ok()?.flatten().find_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
                 Some(name.strip_prefix("kafka_2.13-")?.strip_suffix(".jar")?.to_owned())
@@ -137,7 +146,7 @@ impl Program {
     /// Where it is, for a listing.
     pub(crate) fn location(&self) -> &Path {
         match self {
-            Self::Nats(path) | Self::Etcd(path) => path,
+            Self::Nats(path) | Self::Etcd(path) | Self::Kv { program: path, .. } => path,
             Self::Kafka { jars, .. } => jars,
         }
     }
@@ -145,7 +154,7 @@ impl Program {
     /// What has to run once before the first start in an empty data directory.
     pub(crate) fn prepare(&self, config_dir: &Path, identity: &str) -> Option<Invocation> {
         match self {
-            Self::Nats(_) | Self::Etcd(_) => None,
+            Self::Nats(_) | Self::Etcd(_) | Self::Kv { .. } => None,
             Self::Kafka { .. } => {
                 let config = config_dir.join(kafka::CONFIG_FILE).display().to_string();
                 let mut invocation = self.java_call(config_dir, &["-XX:TieredStopAtLevel=1"]);
@@ -182,6 +191,12 @@ impl Program {
                 ],
                 ..Invocation::default()
             },
+            Self::Kv { program, args } => {
+                // Written by us a moment ago, so a file that cannot be read shows as a node without a name.
+                let own = std::fs::read_to_string(config_dir.join(kv::CONFIG_FILE)).unwrap_or_default();
+                let args = args.iter().cloned().chain(own.lines().map(str::to_owned)).collect();
+                Invocation { program: program.clone(), args, ..Invocation::default() }
+            }
             Self::Kafka { .. } => {
                 let options: Vec<&str> =
                     kafka::HEAP.split_whitespace().chain(kafka::JVM.split_whitespace()).collect();
@@ -204,6 +219,22 @@ impl Program {
         args.push("-cp".to_owned());
         args.push(format!("{}/*", jars.display()));
         Invocation { program: java.clone(), args, ..Invocation::default() }
+    }
+}
+
+/// The program beside our own (or beside the directory of test programs), else on `PATH`.
+fn kvnode() -> Option<PathBuf> {
+    let own = env::current_exe().ok()?;
+    let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join("kvnode"));
+    beside.into_iter().find(|path| is_executable(path)).or_else(|| on_path("kvnode"))
+}
+
+fn no_kvnode(options: &StartOptions) -> StartError {
+    StartError::MissingToolchain {
+        program: "kvnode",
+        tool: "kvnode",
+        cache: options.cache_dir.clone(),
+        hint: "build it with `cargo build -p queuebench-system --bin kvnode`",
     }
 }
 

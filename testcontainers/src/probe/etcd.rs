@@ -17,6 +17,14 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES: u64 = 256 * 1024;
 
 pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<Ready, NotReady> {
+    repeat(limit, async || attempt(target).await).await
+}
+
+/// Attempts until one succeeds or `limit` is over.
+pub(super) async fn repeat(
+    limit: Duration,
+    attempt: impl AsyncFn() -> Result<Ready, String>,
+) -> Result<Ready, NotReady> {
     let deadline = Instant::now() + limit;
     let mut last = "no answer".to_owned();
     loop {
@@ -24,7 +32,7 @@ pub(crate) async fn until_ready(target: &Target<'_>, limit: Duration) -> Result<
         if left.is_zero() {
             return Err(NotReady::Yet(last));
         }
-        match timeout(left.min(ATTEMPT), attempt(target)).await {
+        match timeout(left.min(ATTEMPT), attempt()).await {
             Ok(Ok(ready)) => return Ok(ready),
             Ok(Err(reason)) => last = reason,
             // An attempt that the deadline cut short has less to say than the one before it.
@@ -56,7 +64,7 @@ async fn attempt(target: &Target<'_>) -> Result<Ready, String> {
 }
 
 /// One question over HTTP/1.0, whose answer ends with the connection.
-async fn ask(host: &str, method: &str, path: &str) -> Result<serde_json::Value, String> {
+pub(super) async fn ask(host: &str, method: &str, path: &str) -> Result<serde_json::Value, String> {
     let failed = |error: std::io::Error| format!("{path}: {error}");
     let mut stream = TcpStream::connect(host).await.map_err(failed)?;
     let request = format!(

@@ -1,4 +1,4 @@
-//! A cluster of etcd members, broken one by one.
+//! Clusters of etcd and of our own store, broken one by one.
 
 use std::process::{Command, Output};
 
@@ -49,4 +49,31 @@ async fn an_etcd_cluster_keeps_its_data_through_the_loss_of_a_member() {
 async fn a_queue_is_no_cluster() {
     let error = start_cluster(Backend::Nats, 3, &common::options(Via::Native)).await.unwrap_err();
     assert!(matches!(error, StartError::Option { option: "backend", .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_of_our_own_store_keeps_its_data_through_the_loss_of_its_leader() {
+    let options: StartOptions = common::options(Via::Native);
+    let cluster = match start_cluster(Backend::Kv, 3, &options).await {
+        Ok(cluster) => cluster,
+        Err(error @ StartError::MissingToolchain { .. }) => {
+            return require::skip(&["kv", "native"], &error);
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let urls: Vec<String> = cluster.members().iter().map(|m| format!("http://{}", m.address())).collect();
+    let client = queuebench_system::kv::client::KvClient::new(&urls, std::time::Duration::from_secs(20));
+    client.put(b"a", "1".into()).await.unwrap();
+    let http = queuebench_system::kv::client::HttpClient::new();
+    let leader = http.get(&format!("{}/raft/leader", urls[0])).await.unwrap();
+    let leader: serde_json::Value = serde_json::from_slice(&leader.body).unwrap();
+    let leader = urls.iter().position(|url| leader["url"] == **url).unwrap();
+
+    cluster.members()[leader].kill().await.unwrap();
+    client.put(b"b", "2".into()).await.unwrap();
+    assert_eq!(client.get(b"a", false).await.unwrap().unwrap().body, "1");
+    cluster.members()[leader].restart().await.unwrap();
+    assert_eq!(client.get(b"b", false).await.unwrap().unwrap().body, "2");
+    cluster.stop(common::STOP).await.unwrap();
+    assert!(!cluster.members().iter().any(|member| common::is_listening(member.address())));
 }

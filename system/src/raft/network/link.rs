@@ -65,7 +65,7 @@ impl Link {
     /// A new connection, past its greeting.
     pub(crate) async fn connect(&self) -> Result<Connection, WireError> {
         let greet = async {
-            let mut connection = self.dial.open(&self.url).await?;
+            let mut connection = self.dial.open(self.identity.route(&self.url)).await?;
             let hello = self.identity.hello(self.target)?;
             connection.send(FrameKind::Hello, 0, &serde_json::to_vec(&hello)?).await?;
             connection.flush().await?;
