@@ -13,7 +13,9 @@ use crate::exit::Exit;
 use crate::profile::{Profile, ProfileError};
 
 mod backends;
+mod capacity;
 mod compare;
+mod gates;
 mod profiles;
 mod report;
 mod shard;
@@ -41,6 +43,8 @@ enum Command {
         #[command(flatten)]
         options: RunOptions,
     },
+    /// Find the highest rate that holds an objective
+    Capacity(capacity::Capacity),
     /// Draw a run again, put two side by side, or hold one against gates
     Report(report::Report),
     /// What can be started here, how, and which version; and why not
@@ -100,6 +104,8 @@ struct RunOptions {
     /// Print the record's summary as JSON, and nothing else, on standard output
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    gates: gates::GateOptions,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -151,6 +157,7 @@ impl Cli {
                 compare::queues(&backends, &profile, options)
             }
             Command::Run { file, options } => compare::file(&file, options),
+            Command::Capacity(capacity) => capacity.run(),
             Command::Report(report) => report.run(),
             Command::Backends(backends) => backends.run(),
             Command::Up(up) => up.run(),

@@ -9,11 +9,12 @@
 //! - [`trial`]: one pass of a profile over one queue, in this process.
 //! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile; [`merge`]: the
 //!   parts joined.
-//! - [`run`]: all trials of all subjects, into one folder.
+//! - [`run`]: all trials of all subjects, into one folder; [`capacity`]: which rate a search tries next.
 //! - [`cli`], [`ui`], [`exit`]: the program.
 //!
 //! Nothing here averages percentiles, and no wall clock enters a result.
 
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod envelope;

@@ -15,25 +15,43 @@ use queuebench_reports::record::{self, Run, Skipped, Subject, Warning};
 use queuebench_testcontainers::Via;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{Shard, mix};
+use crate::plan::mix;
 use crate::profile::Profile;
-use crate::subject::{Backend, SubjectRequest, configure};
-use crate::trial::MessageIds;
+use crate::subject::{SubjectRequest, configure};
 use crate::ui::Ui;
 
 mod calibrate;
+mod capacity;
 pub mod environment;
+mod gates;
+mod pass;
 mod process;
 mod sampler;
 mod servers;
 
+pub use capacity::CapacityTask;
+pub use gates::Gates;
+use pass::Pass;
+use process::Finished;
 pub use process::ShardFailure;
-use process::{Finished, ShardProcess};
 use servers::Servers;
+
+/// What is done with the subjects.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// The profile's trials, round by round.
+    Rounds,
+    /// A search for the highest rate that holds an objective.
+    Capacity(CapacityTask),
+}
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
+    /// What is done with the subjects.
+    pub task: Task,
+    /// What the run is held against when it is done.
+    pub gates: Gates,
     /// `queues`, or what else was compared.
     pub compared: String,
     /// In the order of the command.
@@ -67,6 +85,14 @@ pub struct RunReport {
     pub missing: Vec<Skipped>,
 }
 
+impl RunReport {
+    /// Whether a search, if that is what it was, found a rate for every subject.
+    pub fn objective_held(&self) -> bool {
+        let searched = self.run.capacity.iter().flat_map(|search| &search.subjects);
+        searched.into_iter().all(|subject| subject.highest_per_s.is_some())
+    }
+}
+
 /// How long a server may take to stop at the end.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -97,6 +123,8 @@ pub async fn run(spec: RunSpec, ui: &Ui, stop: &CancellationToken) -> anyhow::Re
             comparisons: Vec::new(),
             skipped: Vec::new(),
             warnings: Vec::new(),
+            capacity: None,
+            gates: Vec::new(),
             calibration: None,
             verdicts: record::Verdicts::default(),
         },
@@ -139,7 +167,10 @@ impl Work {
                 Ok(calibration) => self.record.calibration = calibration,
                 Err(failure) => self.failures.push(format!("calibration: {failure:#}")),
             }
-            self.rounds(&requests, servers, ui, stop).await?;
+            match self.spec.task.clone() {
+                Task::Rounds => self.rounds(&requests, servers, ui, stop).await?,
+                Task::Capacity(task) => self.search(&task, &requests, servers, ui, stop).await?,
+            }
         }
         Ok(())
     }
@@ -197,7 +228,13 @@ impl Work {
                 let number = round as usize * requests.len() + position + 1;
                 let bar =
                     ui.trial(&request.name, round + 1, number, total, self.spec.profile.planned_duration());
-                let result = self.trial(request, round, u32::try_from(position)?, servers, &bar, stop).await;
+                let pass = Pass {
+                    label: round.to_string(),
+                    index: round,
+                    position: u32::try_from(position)?,
+                    profile: &self.spec.profile,
+                };
+                let result = self.pass(request, &pass, servers, &bar, stop).await;
                 match result {
                     Ok(finished) => {
                         bar.finish(&finished.result.record.trial);
@@ -212,40 +249,6 @@ impl Work {
             }
         }
         Ok(())
-    }
-
-    async fn trial(
-        &self,
-        request: &SubjectRequest,
-        round: u32,
-        position: u32,
-        servers: &Servers,
-        bar: &crate::ui::TrialBar,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Finished> {
-        let name = format!("qb-{}-{}-{round}", self.short_id, safe(&request.name));
-        let config = configure(request, &self.spec.profile, servers.addresses(request), &name)?;
-        let subject_hash = request.name.bytes().fold(0, |hash, byte| mix(hash, u64::from(byte)));
-        let spec = crate::shard::ShardSpec {
-            subject: request.name.clone(),
-            config,
-            profile: self.spec.profile.clone(),
-            seed: self.spec.seed,
-            index: round,
-            position,
-            trial_id: mix(mix(uuid_of(&self.record.id), subject_hash), u64::from(round)),
-            message_ids: match request.backend {
-                Backend::Nats | Backend::Composite => MessageIds::Unique,
-                Backend::Memory | Backend::Kafka | Backend::Null => MessageIds::None,
-            },
-            embedded: request.backend.is_embedded(),
-        };
-        let scratch = self.folder.path().join("shards").join(format!("{}-{round}", safe(&request.name)));
-        let process = ShardProcess::start(&spec, Shard::WHOLE, &scratch)?;
-        let finished = process.finish(bar, &servers.pids(request), stop).await?;
-        // What a shard left is in the record and the merged histograms now.
-        let _ = std::fs::remove_dir_all(&scratch);
-        Ok(finished)
     }
 
     fn take(&mut self, at: usize, finished: Finished, unobserved: bool) {
@@ -294,6 +297,9 @@ impl Work {
             });
         }
         queuebench_reports::statistics::summarize(&mut self.record);
+        if let Err(error) = self.spec.gates.judge(&mut self.record) {
+            self.failures.push(error.to_string());
+        }
         let missing = self.required_missing();
         self.folder.write_record(&self.record)?;
         self.folder.write_histograms(&self.histograms, self.started_at)?;
@@ -326,16 +332,7 @@ fn visible_settings(config: &serde_json::Value) -> record::Settings {
         .collect()
 }
 
-/// Letters, digits and dashes only: good in a file name, a stream's and a topic's.
-fn safe(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
-}
-
 /// Differs between runs of one second on one machine.
 fn uuid_seed() -> u64 {
     mix(crate::clock::now(), u64::from(std::process::id()))
-}
-
-fn uuid_of(id: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(id.as_bytes())
 }
