@@ -142,7 +142,7 @@ impl Search {
             (Some(good), None) => Stage::Search(readable((good * growth).min(to_per_s)), ProbeKind::Growth),
             (None, Some(bad)) => {
                 let lower = readable(bad / growth);
-                if lower < self.bounds.floor_per_s() {
+                if lower < self.bounds.floor_per_s() || lower >= bad {
                     return Stage::Done(None);
                 }
                 Stage::Search(lower, ProbeKind::Growth)
@@ -162,7 +162,7 @@ impl Search {
     /// Lower by ever larger steps.
     fn step_back(&self, rate: f64, steps: i32) -> Stage {
         let lower = readable(rate / (1.0 + self.bounds.precision * 2_f64.powi(steps)));
-        if steps > STEPS_BACK || lower < self.bounds.floor_per_s() {
+        if steps > STEPS_BACK || lower < self.bounds.floor_per_s() || lower >= rate {
             return Stage::Done(None);
         }
         Stage::Confirm { rate: lower, held: 0, tried: 0, steps_back: steps }
