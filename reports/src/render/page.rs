@@ -54,7 +54,7 @@ pub(super) struct Section {
     pub(super) id: &'static str,
     pub(super) title: String,
     pub(super) text: String,
-    /// `three`, `four` or `one` beside each other on a wide page.
+    /// `two`, `three`, `four` or `one` beside each other on a wide page.
     pub(super) layout: &'static str,
     pub(super) charts: Vec<Chart>,
 }

@@ -185,7 +185,8 @@ impl Sections<'_> {
                 charts.extend(self.dots(&id, caption, phase, metric, Some(axis.clone()), rate_tick)?);
             }
         }
-        Ok(section("throughput", "Throughput", &text, "three", charts))
+        // What was acknowledged and what was received of one phase stand beside each other.
+        Ok(section("throughput", "Throughput", &text, "two", charts))
     }
 
     fn phase_caption(&self, phase: &str) -> String {

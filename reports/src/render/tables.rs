@@ -319,6 +319,10 @@ pub(super) fn comparison_state(verdict: ComparisonVerdict) -> State {
 }
 
 pub(super) fn ratio_text(ratio: f64) -> String {
+    // Nobody counts zeros: a hundredth reads better than 0.0100.
+    if ratio > 0.0 && ratio < 0.1 {
+        return format!("1/{}", significant(1.0 / ratio, 2));
+    }
     significant(ratio, if ratio >= 10.0 { 2 } else { 3 })
 }
 
