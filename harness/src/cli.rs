@@ -86,6 +86,9 @@ struct RunOptions {
     /// Passes over each subject, instead of the profile's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     trials: Option<u32>,
+    /// Processes that load a subject at once, instead of the profile's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: Option<u16>,
     /// How servers may be started
     #[arg(long, value_enum, default_value = "auto")]
     via: Way,
@@ -189,6 +192,10 @@ fn load_profile(name: &str, options: &RunOptions) -> anyhow::Result<Profile> {
     let mut profile = Profile::load(name)?;
     if let Some(trials) = options.trials {
         profile.trials = trials;
+    }
+    if let Some(shards) = options.shards {
+        profile.shards = shards;
+        profile.check()?;
     }
     Ok(profile)
 }

@@ -22,19 +22,23 @@ use crate::ui::Ui;
 
 mod calibrate;
 mod capacity;
+mod conductor;
+mod ensemble;
 pub mod environment;
 mod gates;
 mod pass;
 mod process;
 mod sampler;
 mod servers;
+mod timeline;
 
 pub use capacity::CapacityTask;
+use ensemble::Finished;
+pub use ensemble::ShardFailure;
 pub use gates::Gates;
 use pass::Pass;
-use process::Finished;
-pub use process::ShardFailure;
 use servers::Servers;
+pub use timeline::TimelineError;
 
 /// What is done with the subjects.
 #[derive(Clone, Debug)]
@@ -88,8 +92,8 @@ pub struct RunReport {
 impl RunReport {
     /// Whether a search, if that is what it was, found a rate for every subject.
     pub fn objective_held(&self) -> bool {
-        let searched = self.run.capacity.iter().flat_map(|search| &search.subjects);
-        searched.into_iter().all(|subject| subject.highest_per_s.is_some())
+        let mut searched = self.run.capacity.iter().flat_map(|search| &search.subjects);
+        searched.all(|subject| subject.highest_per_s.is_some())
     }
 }
 
@@ -204,9 +208,47 @@ impl Work {
                 trials: Vec::new(),
                 summary: indexmap::IndexMap::default(),
             });
+            self.warn_of_faults_left_out(&request, servers);
+            self.warn_of_one_shard(&request);
             ready.push(request);
         }
         Ok(ready)
+    }
+
+    /// A queue inside a process cannot be shared by several.
+    fn warn_of_one_shard(&mut self, request: &SubjectRequest) {
+        let shards = self.spec.profile.shards;
+        if shards > 1 && request.backend.is_embedded() {
+            self.record.warnings.push(Warning {
+                code: "one-shard-only".to_owned(),
+                subject: Some(request.name.clone()),
+                text: format!(
+                    "{} lives in its trial's process, so it was loaded by one shard where the others were by \
+                     {shards}, each with all of the profile's producers and consumers.",
+                    request.name
+                ),
+            });
+        }
+    }
+
+    /// A fault can only hit a server that we started.
+    fn warn_of_faults_left_out(&mut self, request: &SubjectRequest, servers: &Servers) {
+        let breakable = servers.breakable(request);
+        let faults = &self.spec.profile.faults;
+        let left_out =
+            faults.iter().filter(|fault| !breakable.iter().any(|s| fault.hits(s.backend()))).count();
+        if left_out > 0 {
+            self.record.warnings.push(Warning {
+                code: "fault-not-applied".to_owned(),
+                subject: Some(request.name.clone()),
+                text: format!(
+                    "{} has no server that this run started and {left_out} of {} faults are meant for, so its \
+                     trials ran without them.",
+                    request.name,
+                    faults.len()
+                ),
+            });
+        }
     }
 
     async fn rounds(
@@ -253,8 +295,9 @@ impl Work {
 
     fn take(&mut self, at: usize, finished: Finished, unobserved: bool) {
         let subject = &mut self.record.subjects[at];
-        let Finished { result, histograms, usage, warnings } = finished;
+        let Finished { result, histograms, usage, warnings, faults } = finished;
         let mut trial = result.record.trial;
+        trial.faults = faults;
         usage.fill(&mut trial, result.record.started_ns);
         trial.resources.subject_observed = !unobserved;
         subject.durability = result.durability;

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 pub mod null;
 mod open;
 mod settings;
+mod topic;
 
-pub use open::{Task, with_queue};
+pub use open::{Task, with_queues};
 pub use settings::{Addresses, SubjectConfig, configure};
 
 /// A kind of subject.

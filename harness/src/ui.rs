@@ -202,7 +202,7 @@ impl TrialBar {
                     bar.set_message(format!("draining {outstanding}"));
                 }
             }
-            Event::Started { .. } | Event::Warning { .. } => {}
+            Event::Started { .. } | Event::Waiting { .. } | Event::Warning { .. } => {}
         }
     }
 
@@ -230,6 +230,11 @@ impl TrialBar {
     /// Shows why the trial gave nothing.
     pub fn fail(&self, reason: &str) {
         self.end(&format!("✗ {reason}"));
+    }
+
+    /// Shows something that was done meanwhile.
+    pub fn remark(&self, text: &str) {
+        self.ui.say(&format!("{}: {text}", self.label));
     }
 
     /// Shows a warning of the trial's process.

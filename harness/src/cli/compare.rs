@@ -89,6 +89,9 @@ pub(super) fn conduct(
     if via != Via::Auto {
         command.push_str(&format!(" --via {via}"));
     }
+    if let Some(shards) = options.shards {
+        command.push_str(&format!(" --shards {shards}"));
+    }
     command.push_str(&options.gates.words());
     let spec = RunSpec {
         task,

@@ -8,8 +8,8 @@ use queuebench_reports::record::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::ensemble::Finished;
 use super::pass::Pass;
-use super::process::Finished;
 use super::{Servers, Work};
 use crate::capacity::{Bounds, Search, Verdict};
 use crate::profile::{Consumers, Model, Phase, Profile, RateShape};
@@ -164,6 +164,8 @@ fn probe_profile(base: &Profile, rate: f64, step: Duration) -> Profile {
     let warmup = (step / 4).clamp(Duration::from_millis(200), Duration::from_secs(2));
     Profile {
         trials: 1,
+        // A fault is part of a timeline, and a search has none.
+        faults: Vec::new(),
         phases: vec![phase("warmup", warmup, false), phase(PHASE, step, true)],
         ..base.clone()
     }

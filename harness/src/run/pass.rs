@@ -1,8 +1,9 @@
 //! One pass of a profile over one subject: what its process is told, and what it leaves.
 
-use super::process::{Finished, ShardProcess};
+use super::ensemble::{Around, Finished, perform};
+use super::timeline::Timeline;
 use super::{Servers, Work};
-use crate::plan::{Shard, mix};
+use crate::plan::mix;
 use crate::profile::Profile;
 use crate::shard::ShardSpec;
 use crate::subject::{Backend, SubjectRequest, configure};
@@ -51,8 +52,11 @@ impl Work {
         };
         let folder = format!("{}-{}", safe(&request.name), pass.label);
         let scratch = self.folder.path().join("shards").join(folder);
-        let process = ShardProcess::start(&spec, Shard::WHOLE, &scratch)?;
-        let finished = process.finish(bar, &servers.pids(request), stop).await?;
+        let shards = if request.backend.is_embedded() { 1 } else { pass.profile.shards };
+        let timeline = Timeline::new(&pass.profile.faults, &servers.breakable(request));
+        let pids = || servers.pids(request);
+        let around = Around { bar, pids: &pids, timeline: &timeline, stop };
+        let finished = perform(&spec, shards, &scratch, &around).await?;
         // What a shard left is in the record and the merged histograms now.
         let _ = std::fs::remove_dir_all(&scratch);
         Ok(finished)
