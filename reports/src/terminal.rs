@@ -130,15 +130,18 @@ fn push_row(out: &mut String, cells: &[String], widths: &[usize], right_aligned:
 fn push_wrapped(out: &mut String, indent: &str, text: &str) {
     // What a record says must not move the cursor of a terminal.
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    for (index, line) in wrap(&clean, WIDTH - indent.len()).iter().enumerate() {
-        let hanging = if index > 0 && !indent.is_empty() { "  " } else { "" };
+    // Further lines hang two columns deeper.
+    let hanging = if indent.is_empty() { "" } else { "  " };
+    for (index, line) in wrap(&clean, WIDTH - indent.len(), hanging.len()).iter().enumerate() {
+        let hanging = if index > 0 { hanging } else { "" };
         let _ = writeln!(out, "{indent}{hanging}{line}");
     }
 }
 
-fn wrap(text: &str, width: usize) -> Vec<String> {
+fn wrap(text: &str, width: usize, hanging: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
+        let width = if lines.len() > 1 { width - hanging } else { width };
         let line = lines.last_mut().expect("never empty");
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(word.to_owned());
