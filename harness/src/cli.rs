@@ -13,7 +13,9 @@ use crate::exit::Exit;
 use crate::profile::{Profile, ProfileError};
 
 mod backends;
+mod capacity;
 mod compare;
+mod gates;
 mod profiles;
 mod report;
 mod serve;
@@ -43,6 +45,8 @@ enum Command {
         #[command(flatten)]
         options: RunOptions,
     },
+    /// Find the highest rate that holds an objective
+    Capacity(capacity::Capacity),
     /// Draw a run again, put two side by side, or hold one against gates
     Report(report::Report),
     /// What can be started here, how, and which version; and why not
@@ -118,6 +122,9 @@ struct RunOptions {
     /// Passes over each subject, instead of the profile's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     trials: Option<u32>,
+    /// Processes that load a subject at once, instead of the profile's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: Option<u16>,
     /// How servers may be started
     #[arg(long, value_enum, default_value = "auto")]
     via: Way,
@@ -136,6 +143,8 @@ struct RunOptions {
     /// Print the record's summary as JSON, and nothing else, on standard output
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    gates: gates::GateOptions,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -212,6 +221,7 @@ impl Cli {
             }
             Command::Run { file, options } => compare::file(&file, options),
             Command::Verify(verify) => verify.run(),
+            Command::Capacity(capacity) => capacity.run(),
             Command::Report(report) => report.run(),
             Command::Backends(backends) => backends.run(),
             Command::Up(up) => up.run(),
@@ -245,6 +255,10 @@ fn load_profile(name: &str, options: &RunOptions) -> anyhow::Result<Profile> {
     let mut profile = Profile::load(name)?;
     if let Some(trials) = options.trials {
         profile.trials = trials;
+    }
+    if let Some(shards) = options.shards {
+        profile.shards = shards;
+        profile.check()?;
     }
     Ok(profile)
 }

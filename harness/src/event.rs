@@ -22,6 +22,13 @@ pub enum Event {
     },
     /// Several times a second.
     Progress(Snapshot),
+    /// A shard of several waits for its cue ([`Order`]); said again and again until it comes.
+    Waiting {
+        /// The phase that is next; the number of phases when consumers receive what is outstanding.
+        phase: usize,
+        /// Where it stands.
+        totals: Snapshot,
+    },
     /// The load is over; consumers receive what is outstanding.
     Draining {
         /// Acknowledged and not yet received, over all groups.
@@ -31,6 +38,24 @@ pub enum Event {
     Warning {
         /// In a sentence.
         text: String,
+    },
+}
+
+/// What the runner tells each of several shards, one JSON object a line on its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case")]
+pub enum Order {
+    /// A phase begins, for all shards at once.
+    Begin {
+        /// Which, from 0.
+        phase: usize,
+        /// On the machine's monotonic clock.
+        at_ns: u64,
+    },
+    /// Nothing more is expected.
+    End {
+        /// Though not everything has arrived.
+        deadline_passed: bool,
     },
 }
 
@@ -45,6 +70,9 @@ pub struct Snapshot {
     pub acknowledged: u64,
     /// Messages received, all groups.
     pub received: u64,
+    /// Messages whose fate is unknown.
+    #[serde(default)]
+    pub unknown: u64,
     /// Acknowledged per second since the last snapshot.
     pub rate_per_s: f64,
     /// Response, recently.

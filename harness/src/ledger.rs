@@ -4,7 +4,7 @@
 //! ([`ConsumerLedger`]); nothing is shared while the load runs. [`Ledger::judge`] joins them afterwards.
 //! A sequence costs one bit per set ([`SeqSet`]), so 100 million messages stay below 40 MB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use queuebench_reports::record::{Delivery, DeliveryVerdict, Promise};
 use queuebench_system::queue;
@@ -48,8 +48,8 @@ impl Ledger {
     /// Counts every message by fate and holds it against `promise`. Every one of `groups` consumer groups
     /// owes all acknowledged messages; order is held against what is promised to that many consumers.
     pub fn judge(&self, promise: queue::Promise, groups: u16) -> Delivery {
-        let alone =
-            (0..groups).all(|group| self.consumers.iter().filter(|c| c.group() == group).count() <= 1);
+        let seats = self.consumers.iter().map(|c| (c.topic(), c.group()));
+        let alone = seats.clone().collect::<BTreeSet<_>>().len() == seats.count();
         let promise = queue::Promise {
             ordered_per_key: promise.ordered_per_key && (alone || promise.ordered_among_consumers),
             ..promise
@@ -224,6 +224,20 @@ mod tests {
         ledger.consumers.push(second);
         let delivery = ledger.judge(PROMISE, 2);
         assert_eq!((delivery.received, delivery.lost), (3, 1));
+    }
+
+    #[test]
+    fn with_one_consumer_a_topic_each_is_alone_and_a_message_in_a_wrong_topic_is_stray() {
+        let mut ledger = ledger(&[0, 1], &[]);
+        let mut first = ConsumerLedger::of_topic(0, 0, 2, 1, |producer| producer == 0);
+        let mut second = ConsumerLedger::of_topic(1, 0, 2, 1, |producer| producer == 1);
+        assert!(first.receive(0, 0, 1) && first.receive(0, 0, 0));
+        assert!(!second.receive(0, 0, 1), "producer 0 does not send to topic 1");
+        ledger.consumers.extend([first, second]);
+        let promise = queue::Promise { ordered_among_consumers: false, ..PROMISE };
+        let delivery = ledger.judge(promise, 1);
+        assert_eq!((delivery.lost, delivery.reordered, delivery.stray), (0, 1, 1));
+        assert_eq!(delivery.verdict, DeliveryVerdict::Violated, "the promise to a lone consumer binds");
     }
 
     #[test]

@@ -12,11 +12,12 @@
 //! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile; [`merge`]: the
 //!   parts joined.
 //! - [`consistency`]: judges the recorded history of a store.
-//! - [`run`]: all trials of all subjects, into one folder.
+//! - [`run`]: all trials of all subjects, into one folder; [`capacity`]: which rate a search tries next.
 //! - [`cli`], [`ui`], [`exit`]: the program.
 //!
 //! Nothing here averages percentiles, and no wall clock enters a result.
 
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod consistency;

@@ -86,6 +86,8 @@ fn as_run(result: &ShardResult) -> Run {
         comparisons: Vec::new(),
         skipped: Vec::new(),
         warnings: Vec::new(),
+        capacity: None,
+        gates: Vec::new(),
         calibration: None,
         verdicts: Verdicts::default(),
     }

@@ -69,7 +69,7 @@ impl Plan {
         let workload = &profile.workload;
         let trace = workload.trace.as_ref().map(crate::profile::TraceSource::load).transpose()?;
         let keys = key_names(workload.keys, trace.as_ref());
-        if keys.len() as u64 * u64::from(workload.producers) > 4_000_000 {
+        if keys.len() as u64 * u64::from(workload.all_producers()) > 4_000_000 {
             return Err(ProfileError::unreadable(
                 "the trace",
                 "it has more than 4 million pairs of producer and key, whose order cannot all be proven",

@@ -11,6 +11,7 @@ use crate::units::Span;
 
 pub mod builtin;
 mod error;
+mod fault;
 mod keys;
 mod payload;
 mod phase;
@@ -20,6 +21,7 @@ mod validate;
 mod workload;
 
 pub use error::ProfileError;
+pub use fault::{Fault, FaultKind, FaultTarget};
 pub use keys::Keys;
 pub use payload::Payload;
 pub use phase::{Arrivals, Consumers, Model, Phase};
@@ -39,6 +41,10 @@ pub struct Profile {
     /// Passes over each subject; three at least for intervals and comparisons.
     #[serde(default = "default_trials")]
     pub trials: u32,
+    /// Processes that load a subject at once, each with all of the workload's producers and consumers and its
+    /// share of the rate and of the messages in flight.
+    #[serde(default = "one_shard")]
+    pub shards: u16,
     /// How producers wait for a due time.
     #[serde(default)]
     pub pacing: Pacing,
@@ -53,6 +59,9 @@ pub struct Profile {
     /// In order of time.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
+    /// What is broken meanwhile, in any order.
+    #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
     /// Settings of subjects, by name, where they differ from the subject's own defaults. `queuebench run`
     /// takes its subjects from here.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
@@ -61,6 +70,10 @@ pub struct Profile {
 
 fn default_trials() -> u32 {
     3
+}
+
+fn one_shard() -> u16 {
+    1
 }
 
 fn default_window() -> Span {
@@ -81,6 +94,17 @@ impl Profile {
         match validate::problems(&profile).into_iter().next() {
             Some(problem) => Err(ProfileError::of_problem(origin, text, &problem)),
             None => Ok(profile),
+        }
+    }
+
+    /// Checks a profile that was changed after it was parsed.
+    ///
+    /// # Errors
+    /// The first broken rule.
+    pub fn check(&self) -> Result<(), ProfileError> {
+        match validate::problems(self).into_iter().next() {
+            Some(problem) => Err(ProfileError::of_problem(&format!("profile {}", self.name), "", &problem)),
+            None => Ok(()),
         }
     }
 

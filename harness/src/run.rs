@@ -15,27 +15,48 @@ use queuebench_reports::record::{self, Run, Skipped, Subject, Warning};
 use queuebench_testcontainers::Via;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{Shard, mix};
+use crate::plan::mix;
 use crate::profile::Profile;
-use crate::subject::{Backend, SubjectConfig, SubjectRequest, configure};
-use crate::trial::MessageIds;
+use crate::subject::{SubjectConfig, SubjectRequest, configure};
 use crate::ui::Ui;
 
 mod calibrate;
+mod capacity;
+mod conductor;
+mod ensemble;
 pub mod environment;
+mod gates;
+mod pass;
 mod process;
 mod sampler;
 mod servers;
 mod services;
+mod timeline;
 
-pub use process::ShardFailure;
-use process::{Finished, ShardProcess};
+pub use capacity::CapacityTask;
+use ensemble::Finished;
+pub use ensemble::ShardFailure;
+pub use gates::Gates;
+use pass::Pass;
 use servers::Servers;
-use services::Services;
+pub use timeline::TimelineError;
+
+/// What is done with the subjects.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// The profile's trials, round by round.
+    Rounds,
+    /// A search for the highest rate that holds an objective.
+    Capacity(CapacityTask),
+}
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
+    /// What is done with the subjects.
+    pub task: Task,
+    /// What the run is held against when it is done.
+    pub gates: Gates,
     /// `queues`, or what else was compared.
     pub compared: String,
     /// In the order of the command.
@@ -69,6 +90,14 @@ pub struct RunReport {
     pub missing: Vec<Skipped>,
 }
 
+impl RunReport {
+    /// Whether a search, if that is what it was, found a rate for every subject.
+    pub fn objective_held(&self) -> bool {
+        let mut searched = self.run.capacity.iter().flat_map(|search| &search.subjects);
+        searched.all(|subject| subject.highest_per_s.is_some())
+    }
+}
+
 /// How long a server may take to stop at the end.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -99,6 +128,8 @@ pub async fn run(spec: RunSpec, ui: &Ui, stop: &CancellationToken) -> anyhow::Re
             comparisons: Vec::new(),
             skipped: Vec::new(),
             warnings: Vec::new(),
+            capacity: None,
+            gates: Vec::new(),
             calibration: None,
             verdicts: record::Verdicts::default(),
         },
@@ -141,7 +172,10 @@ impl Work {
                 Ok(calibration) => self.record.calibration = calibration,
                 Err(failure) => self.failures.push(format!("calibration: {failure:#}")),
             }
-            self.rounds(&requests, servers, ui, stop).await?;
+            match self.spec.task.clone() {
+                Task::Rounds => self.rounds(&requests, servers, ui, stop).await?,
+                Task::Capacity(task) => self.search(&task, &requests, servers, ui, stop).await?,
+            }
         }
         Ok(())
     }
@@ -175,9 +209,47 @@ impl Work {
                 trials: Vec::new(),
                 summary: indexmap::IndexMap::default(),
             });
+            self.warn_of_faults_left_out(&request, servers);
+            self.warn_of_one_shard(&request);
             ready.push(request);
         }
         Ok(ready)
+    }
+
+    /// A queue inside a process cannot be shared by several.
+    fn warn_of_one_shard(&mut self, request: &SubjectRequest) {
+        let shards = self.spec.profile.shards;
+        if shards > 1 && request.backend.is_embedded() {
+            self.record.warnings.push(Warning {
+                code: "one-shard-only".to_owned(),
+                subject: Some(request.name.clone()),
+                text: format!(
+                    "{} lives in its trial's process, so it was loaded by one shard where the others were by \
+                     {shards}, each with all of the profile's producers and consumers.",
+                    request.name
+                ),
+            });
+        }
+    }
+
+    /// A fault can only hit a server that we started.
+    fn warn_of_faults_left_out(&mut self, request: &SubjectRequest, servers: &Servers) {
+        let breakable = servers.breakable(request);
+        let faults = &self.spec.profile.faults;
+        let left_out =
+            faults.iter().filter(|fault| !breakable.iter().any(|s| fault.hits(s.backend()))).count();
+        if left_out > 0 {
+            self.record.warnings.push(Warning {
+                code: "fault-not-applied".to_owned(),
+                subject: Some(request.name.clone()),
+                text: format!(
+                    "{} has no server that this run started and {left_out} of {} faults are meant for, so its \
+                     trials ran without them.",
+                    request.name,
+                    faults.len()
+                ),
+            });
+        }
     }
 
     async fn rounds(
@@ -199,7 +271,13 @@ impl Work {
                 let number = round as usize * requests.len() + position + 1;
                 let bar =
                     ui.trial(&request.name, round + 1, number, total, self.spec.profile.planned_duration());
-                let result = self.trial(request, round, u32::try_from(position)?, servers, &bar, stop).await;
+                let pass = Pass {
+                    label: round.to_string(),
+                    index: round,
+                    position: u32::try_from(position)?,
+                    profile: &self.spec.profile,
+                };
+                let result = self.pass(request, &pass, servers, &bar, stop).await;
                 match result {
                     Ok(finished) => {
                         bar.finish(&finished.result.record.trial);
@@ -215,79 +293,6 @@ impl Work {
             }
         }
         Ok(())
-    }
-
-    async fn trial(
-        &self,
-        request: &SubjectRequest,
-        round: u32,
-        position: u32,
-        servers: &Servers,
-        bar: &crate::ui::TrialBar,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Finished> {
-        let name = format!("qb-{}-{}-{round}", self.short_id, safe(&request.name));
-        let mut config = configure(request, &self.spec.profile, servers.addresses(request), &name)?;
-        let services = self.services(&mut config, servers.addresses(request), &name).await?;
-        let subject_hash = request.name.bytes().fold(0, |hash, byte| mix(hash, u64::from(byte)));
-        let spec = crate::shard::ShardSpec {
-            subject: request.name.clone(),
-            config,
-            profile: self.spec.profile.clone(),
-            seed: self.spec.seed,
-            index: round,
-            position,
-            trial_id: mix(mix(uuid_of(&self.record.id), subject_hash), u64::from(round)),
-            message_ids: match request.backend {
-                Backend::Nats | Backend::Composite => MessageIds::Unique,
-                // The pipeline names its messages itself.
-                _ => MessageIds::None,
-            },
-            embedded: request.backend.is_embedded(),
-        };
-        let scratch = self.folder.path().join("shards").join(format!("{}-{round}", safe(&request.name)));
-        let mut pids = servers.pids(request);
-        pids.extend(services.iter().flat_map(Services::pids));
-        let process = ShardProcess::start(&spec, Shard::WHOLE, &scratch)?;
-        let finished = process.finish(bar, &pids, stop).await;
-        // Services end in order also when the trial failed.
-        let problems = match services {
-            Some(services) => services.stop().await,
-            None => Vec::new(),
-        };
-        let mut finished = finished?;
-        finished.warnings.extend(problems);
-        if finished.result.store.is_some() {
-            self.keep_history(&scratch, &format!("{}-{round}", safe(&request.name)))?;
-        }
-        // What a shard left is in the record and the merged histograms now.
-        let _ = std::fs::remove_dir_all(&scratch);
-        Ok(finished)
-    }
-
-    /// Starts the services of a pipeline subject and fills in their addresses; nothing for any other.
-    async fn services(
-        &self,
-        config: &mut serde_json::Value,
-        addresses: crate::subject::Addresses<'_>,
-        name: &str,
-    ) -> anyhow::Result<Option<Services>> {
-        // A store's settings are no queue's.
-        let Ok(SubjectConfig::Pipeline(mut pipeline)) = serde_json::from_value(config.clone()) else {
-            return Ok(None);
-        };
-        let logs = self.folder.path().join("logs");
-        let services = Services::start(&mut pipeline, addresses, name, &logs).await?;
-        *config = serde_json::to_value(SubjectConfig::Pipeline(pipeline))?;
-        Ok(Some(services))
-    }
-
-    /// The history of a store's trial stays with the run, for `queuebench verify`.
-    fn keep_history(&self, scratch: &std::path::Path, name: &str) -> anyhow::Result<()> {
-        let folder = self.folder.path().join("histories");
-        std::fs::create_dir_all(&folder)?;
-        std::fs::rename(scratch.join(crate::store::HISTORY_FILE), folder.join(format!("{name}.jsonl")))
-            .context("keeping the history")
     }
 
     /// The worst of all trials counts for the run.
@@ -321,8 +326,9 @@ impl Work {
             self.take_consistency(&subject, store);
         }
         let subject = &mut self.record.subjects[at];
-        let Finished { result, histograms, usage, warnings } = finished;
+        let Finished { result, histograms, usage, warnings, faults } = finished;
         let mut trial = result.record.trial;
+        trial.faults = faults;
         usage.fill(&mut trial, result.record.started_ns);
         trial.resources.subject_observed = !unobserved;
         subject.durability = result.durability;
@@ -365,6 +371,9 @@ impl Work {
             });
         }
         queuebench_reports::statistics::summarize(&mut self.record);
+        if let Err(error) = self.spec.gates.judge(&mut self.record) {
+            self.failures.push(error.to_string());
+        }
         let missing = self.required_missing();
         self.folder.write_record(&self.record)?;
         self.folder.write_histograms(&self.histograms, self.started_at)?;
@@ -401,16 +410,7 @@ fn visible_settings(config: &serde_json::Value) -> record::Settings {
         .collect()
 }
 
-/// Letters, digits and dashes only: good in a file name, a stream's and a topic's.
-fn safe(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
-}
-
 /// Differs between runs of one second on one machine.
 fn uuid_seed() -> u64 {
     mix(crate::clock::now(), u64::from(std::process::id()))
-}
-
-fn uuid_of(id: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(id.as_bytes())
 }

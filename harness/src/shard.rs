@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use queuebench_reports::histograms::Histograms;
 use queuebench_reports::record::Durability;
 use queuebench_system::queue::{self, Queue};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::Event;
+use crate::event::{Event, Order};
 use crate::plan::{Plan, Shard};
 use crate::profile::Profile;
 use crate::store::{self, StoreConfig, StoreResult};
@@ -80,11 +82,18 @@ pub const HISTOGRAMS_FILE: &str = "histograms.hlog";
 /// How long connecting, closing and removing may take each.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Runs a shard in this process: events to standard output, results to `out`.
+/// Runs a shard in this process: events to standard output, results to `out`. With `orders`, phases begin and
+/// the trial ends when a conductor says so; without, the shard goes by its own counts.
 ///
 /// # Errors
 /// When the subject cannot be used or the folder cannot be written.
-pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
+pub fn run(
+    spec: ShardSpec,
+    shard: Shard,
+    out: &Path,
+    orders: Option<mpsc::Receiver<Order>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let profile = Arc::new(spec.profile);
     let plan = Arc::new(Plan::new(&profile, spec.seed, shard)?);
     let trial = TrialSpec {
@@ -110,9 +119,11 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
         .thread_name("queue")
         .enable_all()
         .build()?;
-    let task = Pass { plan, runtime: &runtime, stop, spec: trial };
-    let (trial_id, groups) = (spec.trial_id, task.spec.profile.workload.groups);
-    let (outcome, promise, server_settings) = subject::with_queue(&spec.subject, &config, &runtime, task)??;
+    let task = Pass { plan, runtime: &runtime, orders, stop, spec: trial };
+    let workload = &task.spec.profile.workload;
+    let (trial_id, groups, topics) = (spec.trial_id, workload.groups, workload.topics);
+    let (outcome, promise, server_settings) =
+        subject::with_queues(&spec.subject, &config, topics, &runtime, task)??;
     let (record, histograms) = outcome.into_shard_record();
     let durability = match promise.durability {
         queue::Durability::Volatile => Durability::Volatile,
@@ -164,6 +175,7 @@ fn over_store(
 struct Pass<'a> {
     plan: Arc<Plan>,
     runtime: &'a tokio::runtime::Runtime,
+    orders: Option<mpsc::Receiver<Order>>,
     stop: &'a CancellationToken,
     spec: TrialSpec,
 }
@@ -173,22 +185,14 @@ type Settings = std::collections::BTreeMap<String, String>;
 impl Task for Pass<'_> {
     type Output = Result<(TrialOutcome, queue::Promise, Settings), TrialError>;
 
-    fn run<Q: Queue>(self, queue: Arc<Q>) -> Self::Output {
-        let outcome = trial::run(&queue, &self.plan, &self.spec, self.stop, &mut |event| emit(&event));
+    fn run<Q: Queue>(self, topics: Vec<Arc<Q>>) -> Self::Output {
+        let mut tell = |event: Event| emit(&event);
+        let outcome = trial::run_topics(&topics, &self.plan, &self.spec, self.stop, self.orders, &mut tell);
         let settings = self.runtime.block_on(async {
-            let settings = tokio::time::timeout(CLOSE_DEADLINE, queue.effective_settings()).await;
-            // Results are in hand: what fails from here on is told, and does not undo them.
-            if let Err(error) = queue.close(CLOSE_DEADLINE).await {
-                emit(&Event::Warning { text: format!("closing: {error}") });
-            }
-            match tokio::time::timeout(CLOSE_DEADLINE, queue.remove()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    emit(&Event::Warning { text: format!("removing what the trial created: {error}") })
-                }
-                Err(_) => {
-                    emit(&Event::Warning { text: "removing what the trial created took too long".to_owned() })
-                }
+            // The settings of all topics are the same but for their names.
+            let settings = tokio::time::timeout(CLOSE_DEADLINE, topics[0].effective_settings()).await;
+            for warning in join_all(topics.iter().map(end)).await.into_iter().flatten() {
+                emit(&Event::Warning { text: warning });
             }
             settings
         });
@@ -200,8 +204,23 @@ impl Task for Pass<'_> {
             }
             Err(_) => Settings::new(),
         };
-        Ok((outcome?, queue.promise(), settings))
+        Ok((outcome?, topics[0].promise(), settings))
     }
+}
+
+/// Closes a queue and removes what the trial created. Results are in hand: what fails here is told, and does
+/// not undo them.
+async fn end<Q: Queue>(queue: &Arc<Q>) -> Vec<String> {
+    let mut failed = Vec::new();
+    if let Err(error) = queue.close(CLOSE_DEADLINE).await {
+        failed.push(format!("closing: {error}"));
+    }
+    match tokio::time::timeout(CLOSE_DEADLINE, queue.remove()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => failed.push(format!("removing what the trial created: {error}")),
+        Err(_) => failed.push("removing what the trial created took too long".to_owned()),
+    }
+    failed
 }
 
 /// One event to the runner. A runner that is gone is noticed by its death signal, not here.

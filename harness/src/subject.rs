@@ -11,8 +11,9 @@ pub mod null;
 mod open;
 pub mod pipeline;
 mod settings;
+mod topic;
 
-pub use open::{Task, with_queue};
+pub use open::{Task, with_queues};
 pub use settings::{Addresses, SubjectConfig, configure};
 
 /// A kind of subject.

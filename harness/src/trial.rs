@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queuebench_system::queue::{Queue, QueueError};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::Event;
+use crate::event::{Event, Order};
 use crate::plan::{Plan, Shard};
 use crate::profile::Profile;
 
 mod assemble;
+mod baton;
 mod blocks;
 mod consumer;
 mod coordinator;
@@ -128,7 +130,27 @@ pub fn run<Q: Queue>(
     stop: &CancellationToken,
     events: &mut dyn FnMut(Event),
 ) -> Result<TrialOutcome, TrialError> {
-    coordinator::Coordinator::new(queue, plan, spec, stop)?.run(events)
+    run_topics(std::slice::from_ref(queue), plan, spec, stop, None, events)
+}
+
+/// The same over several topics, each a queue of its own, and by the orders of a conductor where several
+/// shards make one trial.
+///
+/// # Errors
+/// As [`run`].
+///
+/// # Panics
+/// When there are not as many queues as the profile has topics.
+pub fn run_topics<Q: Queue>(
+    topics: &[Arc<Q>],
+    plan: &Arc<Plan>,
+    spec: &TrialSpec,
+    stop: &CancellationToken,
+    orders: Option<mpsc::Receiver<Order>>,
+    events: &mut dyn FnMut(Event),
+) -> Result<TrialOutcome, TrialError> {
+    assert_eq!(topics.len(), usize::from(spec.profile.workload.topics), "one queue for each topic");
+    coordinator::Coordinator::new(topics, plan, spec, stop)?.run(orders, events)
 }
 
 #[cfg(test)]

@@ -112,7 +112,11 @@ impl Ui {
         total: usize,
         planned: Duration,
     ) -> TrialBar {
-        let label = format!("[{number}/{total}] {subject}, trial {round}");
+        self.work(format!("[{number}/{total}] {subject}, trial {round}"), planned)
+    }
+
+    /// Begins a trial under a label of its own.
+    pub fn work(&self, label: String, planned: Duration) -> TrialBar {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new(u64::try_from(planned.as_millis()).unwrap_or(u64::MAX)));
             bar.set_style(style("{prefix:28} {bar:24} {msg}"));
@@ -198,7 +202,7 @@ impl TrialBar {
                     bar.set_message(format!("draining {outstanding}"));
                 }
             }
-            Event::Started { .. } | Event::Warning { .. } => {}
+            Event::Started { .. } | Event::Waiting { .. } | Event::Warning { .. } => {}
         }
     }
 
@@ -220,12 +224,17 @@ impl TrialBar {
             DeliveryVerdict::Kept => "✓ promise kept".to_owned(),
             DeliveryVerdict::Violated => format!("✗ {}", trial.delivery.violations.join(", ")),
         };
-        self.end(&format!("{}: {}; {delivery}", self.label, phases.join(", ")));
+        self.end(&format!("{}; {delivery}", phases.join(", ")));
     }
 
     /// Shows why the trial gave nothing.
     pub fn fail(&self, reason: &str) {
-        self.end(&format!("{}: ✗ {reason}", self.label));
+        self.end(&format!("✗ {reason}"));
+    }
+
+    /// Shows something that was done meanwhile.
+    pub fn remark(&self, text: &str) {
+        self.ui.say(&format!("{}: {text}", self.label));
     }
 
     /// Shows a warning of the trial's process.
@@ -237,12 +246,13 @@ impl TrialBar {
         }
     }
 
-    fn end(&self, line: &str) {
+    /// Ends it with a line of its own.
+    pub fn end(&self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
         if !self.hidden {
-            self.ui.say(line);
+            self.ui.say(&format!("{}: {line}", self.label));
         }
     }
 }

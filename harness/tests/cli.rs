@@ -1,5 +1,12 @@
 //! The program as a user runs it: exit codes, refusals, an interrupted run, a killed one.
 
+#[path = "cli/objectives.rs"]
+mod objectives;
+#[path = "cli/servers.rs"]
+mod servers;
+#[path = "cli/traces.rs"]
+mod traces;
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

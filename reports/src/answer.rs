@@ -6,6 +6,10 @@
 
 use std::collections::BTreeMap;
 
+mod capacity;
+
+pub(crate) use capacity::slo_words;
+
 use crate::{
     figures::{Scale, rate},
     record::{
@@ -29,6 +33,9 @@ pub struct Answer {
 
 /// The answer of a run whose statistics are filled.
 pub fn answer(run: &Run) -> Answer {
+    if let Some(search) = &run.capacity {
+        return capacity::answer(run, search);
+    }
     if !run.subjects.iter().any(|subject| subject.summary.values().any(|phase| !phase.is_empty())) {
         return Answer { headline: "Nothing was measured.".to_owned(), details: skipped(run) };
     }
@@ -95,6 +102,9 @@ pub(crate) fn throughput_phase(run: &Run) -> Option<String> {
 
 /// "at 2,000 messages/s", "with 256 in flight", or the phase's name.
 pub(crate) fn load_of(run: &Run, phase: &str) -> String {
+    if run.capacity.is_some() {
+        return "at each one's highest rate".to_owned();
+    }
     let Some(first) = phases_of(run, phase).next() else { return phase.to_owned() };
     match (first.model, first.offered_per_s, first.in_flight) {
         (Model::Open, Some(offered), _) => format!("at {} messages/s", rate(offered)),

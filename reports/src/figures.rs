@@ -101,7 +101,12 @@ pub(crate) fn count(value: u64) -> String {
 
 /// A rate in the words of a sentence, `2,000` or `1,450,000`.
 pub(crate) fn rate(per_s: f64) -> String {
-    significant(per_s, 4)
+    let text = significant(per_s, 4);
+    // A whole rate is one that somebody chose: `400`, not `400.0`.
+    match text.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => whole.to_owned(),
+        _ => text,
+    }
 }
 
 fn grouped(number: &str) -> String {

@@ -11,14 +11,18 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     record::{Delivery, Run, Subject},
     statistics::{Metric, Unit},
 };
 
 mod parse;
+mod slo;
 
 pub use parse::ParseGateError;
+pub use slo::Slo;
 
 /// A parsed gate.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +135,7 @@ enum Limit {
 }
 
 /// What a gate found for one subject and phase.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GateResult {
     /// The gate as written.
     pub gate: String,
@@ -191,12 +195,37 @@ pub enum GateError {
 }
 
 impl Gate {
+    /// Whether a run of these subjects and measured phases has anything that is meant: to be asked before the
+    /// run rather than after it.
+    ///
+    /// # Errors
+    /// When it would match nothing.
+    pub fn check_names(&self, subjects: &[&str], phases: &[&str]) -> Result<(), GateError> {
+        let phase = match &self.target {
+            Target::Delivery(_) => true,
+            Target::Phase(name, _) => phases.iter().any(|phase| name.matches(phase)),
+        };
+        if phase && subjects.iter().any(|subject| self.subject.matches(subject)) {
+            return Ok(());
+        }
+        Err(GateError::MatchesNothing {
+            gate: self.text.clone(),
+            subjects: subjects.join(", "),
+            phases: phases.join(", "),
+        })
+    }
+
+    /// Whether it compares with a baseline.
+    pub fn needs_baseline(&self) -> bool {
+        matches!(self.limit, Limit::Baseline(_))
+    }
+
     /// Judges a run whose statistics are filled; one result for each subject and phase that is meant.
     ///
     /// # Errors
     /// When it matches nothing or lacks its baseline.
     pub fn evaluate(&self, run: &Run, baseline: Option<&Run>) -> Result<Vec<GateResult>, GateError> {
-        if matches!(self.limit, Limit::Baseline(_)) && baseline.is_none() {
+        if self.needs_baseline() && baseline.is_none() {
             return Err(GateError::NoBaseline { gate: self.text.clone() });
         }
         let subjects = run.subjects.iter().filter(|subject| self.subject.matches(&subject.name));

@@ -7,12 +7,16 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::gate::GateResult;
+
+mod capacity;
 mod delivery;
 mod environment;
 mod phase;
 mod series;
 mod subject;
 
+pub use capacity::{Capacity, CapacityLimit, CapacitySearch, Probe, ProbeKind};
 pub use delivery::{Delivery, DeliveryVerdict, Promise};
 pub use environment::{ContainerEngine, Environment};
 pub use phase::{Latency, LoadVerdict, Model, Phase};
@@ -62,6 +66,12 @@ pub struct Run {
     /// What deserves doubt.
     #[serde(default)]
     pub warnings: Vec<Warning>,
+    /// What a search for the highest rate found, if that is what the run was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CapacitySearch>,
+    /// What each gate found, if gates were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateResult>,
     /// The harness's own cost, measured against the null subject in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,

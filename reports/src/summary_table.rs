@@ -19,9 +19,15 @@ pub(crate) struct SummaryTable {
 
 impl SummaryTable {
     pub(crate) fn of(run: &Run) -> Self {
-        let columns = answer_columns(run);
+        let mut columns = answer_columns(run);
         let mut head = vec!["subject".to_owned()];
         let mut right_aligned = vec![false];
+        if run.capacity.is_some() {
+            // The rate that was found stands for what was carried at it.
+            columns.retain(|(metric, _)| *metric != Metric::Throughput);
+            head.push("highest messages/s".to_owned());
+            right_aligned.push(true);
+        }
         for (metric, phase) in &columns {
             let unit = scale(run, phase, &[*metric]).word;
             head.push(match metric {
@@ -52,6 +58,16 @@ fn short(metric: Metric) -> &'static str {
 fn row(run: &Run, subject: &Subject, columns: &[(Metric, String)]) -> Vec<(String, String)> {
     let how = provisioner(subject.provisioner);
     let mut cells = vec![(subject.name.clone(), with_unit(how, &subject.version))];
+    if let Some(search) = &run.capacity {
+        let found = search.subjects.iter().find(|capacity| capacity.subject == subject.name);
+        let highest = found.and_then(|found| found.highest_per_s);
+        let flag = found.and_then(crate::words::capacity_flag);
+        cells.push((
+            highest.map_or_else(|| "none".to_owned(), crate::figures::rate),
+            // The first word says it in a narrow column; the report has the rest.
+            flag.filter(|_| highest.is_some()).map_or_else(String::new, |_| "at least".to_owned()),
+        ));
+    }
     for (metric, phase) in columns {
         let interval = subject.summary.get(phase).and_then(|summary| summary.get(metric.key()));
         cells.push(interval.map_or_else(

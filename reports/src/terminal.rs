@@ -41,37 +41,80 @@ fn push_table(out: &mut String, table: &SummaryTable) {
     if table.rows.is_empty() {
         return;
     }
-    let widths: Vec<usize> = (0..table.head.len())
-        .map(|column| {
-            let cells = table.rows.iter().flat_map(|row| [&row[column].0, &row[column].1]);
-            let cells = cells.map(|text| text.chars().count());
-            // Headings break into lines, so only their longest word matters.
-            let words = table.head[column].split(' ').map(|word| word.chars().count());
-            cells.chain(words).max().unwrap_or(0)
-        })
-        .collect();
+    let widths = widths(table);
     let heads: Vec<Vec<String>> =
-        table.head.iter().zip(&widths).map(|(head, width)| wrap(head, *width)).collect();
+        table.head.iter().zip(&widths).map(|(head, width)| broken(head, *width)).collect();
     let height = heads.iter().map(Vec::len).max().unwrap_or(0);
-    for line in 0..height {
-        let cells: Vec<String> = heads
-            .iter()
-            .map(|lines| {
-                // Headings stand on the line above the figures.
-                (line + lines.len())
-                    .checked_sub(height)
-                    .map_or_else(String::new, |index| lines[index].clone())
-            })
-            .collect();
-        push_row(out, &cells, &widths, &table.right_aligned);
-    }
+    // Headings stand on the line above the figures.
+    let heads = heads.into_iter().map(|lines| [vec![String::new(); height - lines.len()], lines].concat());
+    push_lines(out, &heads.collect::<Vec<_>>(), &widths, &table.right_aligned);
     let rule: usize = widths.iter().sum::<usize>() + 2 * widths.len();
     let _ = writeln!(out, "  {}", "─".repeat(rule.saturating_sub(2)));
     for row in &table.rows {
-        for line in [|cell: &(String, String)| cell.0.clone(), |cell: &(String, String)| cell.1.clone()] {
-            let cells: Vec<String> = row.iter().map(line).collect();
-            push_row(out, &cells, &widths, &table.right_aligned);
+        let cells: Vec<Vec<String>> = row
+            .iter()
+            .zip(&widths)
+            .map(|((text, below), width)| {
+                let mut lines = broken(text, *width);
+                lines.extend(broken(below, *width).into_iter().filter(|line| !line.is_empty()));
+                lines
+            })
+            .collect();
+        push_lines(out, &cells, &widths, &table.right_aligned);
+    }
+}
+
+/// As wide as the cells are, unless that is too wide for a terminal: then the widest columns break their lines.
+fn widths(table: &SummaryTable) -> Vec<usize> {
+    let cells = |column: usize| table.rows.iter().flat_map(move |row| [&row[column].0, &row[column].1]);
+    let columns = 0..table.head.len();
+    let least: Vec<usize> = columns
+        .clone()
+        .map(|column| {
+            let texts = cells(column).chain([&table.head[column]]);
+            longest(texts.flat_map(|text| pieces(text)).map(str::trim_end))
+        })
+        .collect();
+    let mut widths: Vec<usize> = columns
+        // Headings break in any case, so only their longest word matters.
+        .map(|column| longest(cells(column).map(String::as_str)).max(least[column]))
+        .collect();
+    while widths.iter().sum::<usize>() + 2 * widths.len() > WIDTH {
+        let widest = (0..widths.len()).filter(|&at| widths[at] > least[at]).max_by_key(|&at| widths[at]);
+        let Some(at) = widest else { break };
+        widths[at] -= 1;
+    }
+    widths
+}
+
+fn longest<'t>(texts: impl Iterator<Item = &'t str>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0)
+}
+
+/// What a line may be broken into: words with the space behind them, and both halves of a range.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive([' ', '–'])
+}
+
+fn broken(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for piece in pieces(text) {
+        let line = lines.last_mut().expect("never empty");
+        if !line.is_empty() && line.chars().count() + piece.trim_end().chars().count() > width {
+            lines.push(piece.to_owned());
+        } else {
+            line.push_str(piece);
         }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn push_lines(out: &mut String, cells: &[Vec<String>], widths: &[usize], right_aligned: &[bool]) {
+    let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+    for line in 0..height {
+        let row: Vec<String> =
+            cells.iter().map(|lines| lines.get(line).cloned().unwrap_or_default()).collect();
+        push_row(out, &row, widths, right_aligned);
     }
 }
 
@@ -87,15 +130,18 @@ fn push_row(out: &mut String, cells: &[String], widths: &[usize], right_aligned:
 fn push_wrapped(out: &mut String, indent: &str, text: &str) {
     // What a record says must not move the cursor of a terminal.
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    for (index, line) in wrap(&clean, WIDTH - indent.len()).iter().enumerate() {
-        let hanging = if index > 0 && !indent.is_empty() { "  " } else { "" };
+    // Further lines hang two columns deeper.
+    let hanging = if indent.is_empty() { "" } else { "  " };
+    for (index, line) in wrap(&clean, WIDTH - indent.len(), hanging.len()).iter().enumerate() {
+        let hanging = if index > 0 { hanging } else { "" };
         let _ = writeln!(out, "{indent}{hanging}{line}");
     }
 }
 
-fn wrap(text: &str, width: usize) -> Vec<String> {
+fn wrap(text: &str, width: usize, hanging: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
+        let width = if lines.len() > 1 { width - hanging } else { width };
         let line = lines.last_mut().expect("never empty");
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(word.to_owned());

@@ -3,7 +3,7 @@
 use crate::{
     answer::{headline_phase, throughput_phase},
     figures::Scale,
-    record::{Durability, Provisioner, Run},
+    record::{Capacity, CapacityLimit, Durability, Provisioner, Run},
     statistics::{Metric, Unit},
 };
 
@@ -39,6 +39,17 @@ pub(crate) fn answer_columns(run: &Run) -> Vec<(Metric, String)> {
         columns.extend([(Metric::CpuPerMessage, phase.clone()), (Metric::RssPeak, phase)]);
     }
     columns
+}
+
+/// Why a found rate is not higher, where that is not the objective.
+pub(crate) fn capacity_flag(capacity: &Capacity) -> Option<&'static str> {
+    match (capacity.highest_per_s, capacity.limited_by) {
+        (None, _) => Some("objective held at no rate"),
+        (_, CapacityLimit::Slo) => None,
+        (_, CapacityLimit::Harness) => Some("at least: harness was the limit"),
+        (_, CapacityLimit::UpperBound) => Some("at least: no higher rate allowed"),
+        (_, CapacityLimit::Time) => Some("at least: time was up"),
+    }
 }
 
 /// One unit for a metric over all subjects of a phase.

@@ -76,6 +76,20 @@ fn summaries_for_people() {
 }
 
 #[test]
+fn no_line_of_a_terminal_is_wider_than_a_hundred_columns() {
+    let (mut run, _) = sample::run();
+    for subject in &mut run.subjects {
+        subject.version = "nats 2.15.2 + kafka 4.1.0".to_owned();
+        subject.durability = queuebench_reports::record::Durability::ProcessCrash;
+    }
+    run.skipped[0].reason = "a reason in many words ".repeat(20);
+    let text = terminal::summary(&run, None);
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    }
+}
+
+#[test]
 fn summaries_for_programs() {
     let run = RunFolder::open(stored().path()).unwrap();
     let (mut record, histograms) = (run.record().unwrap(), run.histograms().unwrap());

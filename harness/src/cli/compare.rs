@@ -9,7 +9,7 @@ use queuebench_testcontainers::Via;
 use super::{RunOptions, Usage, load_profile, print, runtime, say, stop_on_signal};
 use crate::exit::Exit;
 use crate::profile::Profile;
-use crate::run::{self, RunReport, RunSpec};
+use crate::run::{self, Gates, RunReport, RunSpec, Task};
 use crate::subject::{Backend, SubjectRequest};
 use crate::ui::Ui;
 
@@ -93,12 +93,30 @@ pub(super) fn file(file: &Path, options: RunOptions) -> anyhow::Result<Exit> {
     execute("queues", subjects, profile, format!("queuebench run {name}"), options)
 }
 
+/// Runs and shows it.
 fn execute(
+    compared: &str,
+    subjects: Vec<SubjectRequest>,
+    profile: Profile,
+    command: String,
+    options: RunOptions,
+) -> anyhow::Result<Exit> {
+    let gates = options.gates.read()?;
+    let names: Vec<_> = subjects.iter().map(|s| s.name.as_str()).collect();
+    let phases: Vec<_> = profile.phases.iter().filter(|p| p.measured).map(|p| p.name.as_str()).collect();
+    gates.check_names(&names, &phases).map_err(|e| Usage(e.to_string()))?;
+    conduct(compared, subjects, profile, command, options, gates, Task::Rounds)
+}
+
+/// What `compare`, `run` and `capacity` have in common.
+pub(super) fn conduct(
     compared: &str,
     subjects: Vec<SubjectRequest>,
     profile: Profile,
     mut command: String,
     options: RunOptions,
+    gates: Gates,
+    task: Task,
 ) -> anyhow::Result<Exit> {
     let mut require: Vec<String> = options.require.iter().map(|r| r.trim().to_owned()).collect();
     if require.iter().any(|r| r == "all") {
@@ -109,7 +127,10 @@ fn execute(
     let over = require.iter().filter_map(|name| name.parse::<Backend>().ok()?.under_pipeline());
     let over: Vec<_> = over.map(|subject| subject.name().to_owned()).collect();
     require.extend(over);
-    command.push_str(&format!(" --trials {} --seed {}", profile.trials, options.seed));
+    if matches!(task, Task::Rounds) {
+        command.push_str(&format!(" --trials {}", profile.trials));
+    }
+    command.push_str(&format!(" --seed {}", options.seed));
     if let Some(class) = options.durability {
         let class: queuebench_system::queue::Durability = class.into();
         let word = serde_json::to_value(class)?;
@@ -119,7 +140,13 @@ fn execute(
     if via != Via::Auto {
         command.push_str(&format!(" --via {via}"));
     }
+    if let Some(shards) = options.shards {
+        command.push_str(&format!(" --shards {shards}"));
+    }
+    command.push_str(&options.gates.words());
     let spec = RunSpec {
+        task,
+        gates,
         compared: compared.to_owned(),
         subjects,
         profile,
@@ -148,6 +175,9 @@ fn show(report: &RunReport, json: bool) -> anyhow::Result<()> {
     } else {
         print(&queuebench_reports::terminal::summary(&report.run, Some(&page)));
     }
+    for result in &report.run.gates {
+        say(&result.to_string());
+    }
     for failure in &report.failures {
         say(&format!("error: {failure}"));
     }
@@ -165,6 +195,9 @@ fn exit(report: &RunReport) -> Exit {
     let inconsistent = report.run.verdicts.consistency.as_deref() == Some("violated");
     if inconsistent || report.run.verdicts.delivery == Some(DeliveryVerdict::Violated) {
         reasons.push(Exit::Violated);
+    }
+    if report.run.verdicts.gate.as_deref() == Some("failed") || !report.objective_held() {
+        reasons.push(Exit::Gate);
     }
     if !report.missing.is_empty() {
         reasons.push(Exit::Missing);

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use clap::Args;
 use queuebench_reports::export::{self, Format};
 use queuebench_reports::folder::RunFolder;
-use queuebench_reports::gate::{self, Gate};
 use queuebench_reports::render;
 
+use super::gates::GateOptions;
 use super::{Usage, print, say};
 use crate::exit::Exit;
+use crate::run::Gates;
 
 /// A run drawn again.
 #[derive(Debug, Args)]
@@ -21,12 +22,8 @@ pub(super) struct Report {
     /// Print in this format instead of writing the report's files
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// An earlier run, for gates that compare with `baseline`
-    #[arg(long, value_name = "RUN")]
-    baseline: Option<PathBuf>,
-    /// A condition like `kafka.steady.response_p95_us < 5ms`; may be given more than once
-    #[arg(long = "gate", value_name = "EXPR")]
-    gates: Vec<String>,
+    #[command(flatten)]
+    gates: GateOptions,
     /// Where the page of two runs goes
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]
     out: PathBuf,
@@ -36,7 +33,16 @@ impl Report {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let format =
             self.format.as_deref().map(str::parse::<Format>).transpose().map_err(|e| Usage(e.to_string()))?;
+        let gates = self.gates.read()?;
         let folders = self.runs.iter().map(|path| RunFolder::open(path)).collect::<Result<Vec<_>, _>>()?;
+        if !gates.is_empty() && folders.len() > 1 {
+            return Err(Usage("--gate goes with one run; another one is its --baseline".to_owned()).into());
+        }
+        let hold = match &folders[..] {
+            // Judged first, so that what is drawn shows it.
+            [folder] => judge(&gates, folder)?,
+            _ => true,
+        };
         match (&folders[..], format) {
             ([folder], Some(format)) => {
                 print(&export::to_string(&folder.record()?, &folder.histograms()?, format)?);
@@ -57,31 +63,20 @@ impl Report {
             }
             _ => return Err(Usage("one run or two".to_owned()).into()),
         }
-        let [folder] = &folders[..] else {
-            return Ok(Exit::Done);
-        };
-        self.judge(folder)
-    }
-
-    /// Holds a run against the gates, and writes down what came of it.
-    fn judge(&self, folder: &RunFolder) -> anyhow::Result<Exit> {
-        if self.gates.is_empty() {
-            return Ok(Exit::Done);
-        }
-        let gates = self
-            .gates
-            .iter()
-            .map(|text| text.parse::<Gate>().map_err(|e| Usage(e.to_string())))
-            .collect::<Result<Vec<_>, _>>()?;
-        let baseline = self.baseline.as_ref().map(|path| RunFolder::open(path)?.record()).transpose()?;
-        let mut run = folder.record()?;
-        let (results, hold) =
-            gate::evaluate_all(&gates, &run, baseline.as_ref()).map_err(|e| Usage(e.to_string()))?;
-        for result in &results {
-            say(&result.to_string());
-        }
-        run.verdicts.gate = Some(if hold { "passed" } else { "failed" }.to_owned());
-        folder.write_record(&run)?;
         Ok(if hold { Exit::Done } else { Exit::Gate })
     }
+}
+
+/// Holds a run against the gates and writes down what came of it.
+fn judge(gates: &Gates, folder: &RunFolder) -> anyhow::Result<bool> {
+    if gates.is_empty() {
+        return Ok(true);
+    }
+    let mut run = folder.record()?;
+    gates.judge(&mut run).map_err(|e| Usage(e.to_string()))?;
+    for result in &run.gates {
+        say(&result.to_string());
+    }
+    folder.write_record(&run)?;
+    Ok(run.gates.iter().all(|result| result.holds))
 }

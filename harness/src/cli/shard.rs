@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::sync::mpsc;
 
 use super::{Usage, print, runtime, stop_on_signal};
+use crate::event::Order;
 use crate::exit::Exit;
 use crate::plan;
 use crate::shard::{self, ShardSpec};
@@ -27,6 +29,9 @@ pub(super) struct Shard {
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     with_parent: bool,
+    /// Wait for orders on standard input, one JSON object a line, before each phase and at the end
+    #[arg(long, hide = true)]
+    conducted: bool,
 }
 
 impl Shard {
@@ -46,9 +51,25 @@ impl Shard {
         // Signals need a runtime that lives as long as the trial.
         let runtime = runtime()?;
         let stop = runtime.block_on(async { stop_on_signal() });
-        shard::run(spec, plan::Shard { index: self.index, of: self.of }, &self.out, &stop)?;
+        let orders = self.conducted.then(orders);
+        shard::run(spec, plan::Shard { index: self.index, of: self.of }, &self.out, orders, &stop)?;
         Ok(if stop.is_cancelled() && !self.with_parent { Exit::Interrupted } else { Exit::Done })
     }
+}
+
+/// Orders from standard input; the channel closes with it. The thread that reads ends with the input, at the
+/// latest with the process.
+fn orders() -> mpsc::Receiver<Order> {
+    let (sender, orders) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let Ok(order) = serde_json::from_str(&line) else { continue };
+            if sender.blocking_send(order).is_err() {
+                return;
+            }
+        }
+    });
+    orders
 }
 
 /// Joins the shards of a trial.

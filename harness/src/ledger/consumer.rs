@@ -8,6 +8,8 @@ use super::SeqSet;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ConsumerLedger {
     group: u16,
+    #[serde(default)]
+    topic: u16,
     /// By producer number.
     producers: Vec<FromProducer>,
     corrupted: u64,
@@ -27,10 +29,18 @@ struct FromProducer {
 impl ConsumerLedger {
     /// A consumer of `group`, receiving from `producers` producers that use `keys` keys.
     pub fn new(group: u16, producers: u16, keys: u32) -> Self {
+        Self::of_topic(0, group, producers, keys, |_| true)
+    }
+
+    /// A consumer of `group` in one of several topics, to which only those producers send of whom `sends`
+    /// says so. A message of another one has strayed into the topic.
+    pub fn of_topic(topic: u16, group: u16, producers: u16, keys: u32, sends: impl Fn(u16) -> bool) -> Self {
+        // Without room for any key, every key of a producer is unknown here.
+        let keys = |producer| if sends(producer) { keys.max(1) as usize } else { 0 };
         let producers = (0..producers)
-            .map(|_| FromProducer { next_by_key: vec![0; keys.max(1) as usize], ..FromProducer::default() })
+            .map(|producer| FromProducer { next_by_key: vec![0; keys(producer)], ..FromProducer::default() })
             .collect();
-        Self { group, producers, corrupted: 0, stray: 0, reordered: 0 }
+        Self { group, topic, producers, corrupted: 0, stray: 0, reordered: 0 }
     }
 
     /// A whole message of this trial; true at its first receipt. A repeated receipt counts as duplicated, not
@@ -70,6 +80,11 @@ impl ConsumerLedger {
     /// Which group it consumed for.
     pub fn group(&self) -> u16 {
         self.group
+    }
+
+    /// Which topic it consumed.
+    pub fn topic(&self) -> u16 {
+        self.topic
     }
 
     /// Distinct sequences of a producer.

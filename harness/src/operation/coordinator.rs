@@ -31,6 +31,10 @@ impl<L> Crew<L> {
         self.workers.iter().map(|w| Progress::read(&w.live.settled.done)).sum()
     }
 
+    fn unknown(&self) -> u64 {
+        self.workers.iter().map(|w| Progress::read(&w.live.settled.unknown)).sum()
+    }
+
     fn sent(&self) -> u64 {
         self.workers.iter().map(|w| Progress::read(&w.live.sent.done)).sum()
     }
@@ -214,6 +218,7 @@ async fn phase<L>(
                     sent: crew.sent(),
                     acknowledged: done,
                     received: 0,
+                    unknown: crew.unknown(),
                     rate_per_s,
                     p95_us: crew.p95_us(),
                 }));

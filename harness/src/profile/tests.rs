@@ -70,6 +70,11 @@ fn a_refusal_names_the_line_the_key_and_what_would_be_right() {
         ("duration = \"5s\"", "duration = \"5\"", "its unit is missing"),
         ("name = \"steady\"", "name = \"warmup\"", "line 17: `phase[1].name` must be unique"),
         ("trials = 3", "trials = 0", "line 3: `trials` must be 1 to 1000"),
+        (
+            "producers = 2",
+            "producers = 60\ntopics = 5",
+            "line 7: `workload.topics` times producers must be at most 256",
+        ),
         ("producers = 2", "producers = 0", "line 6: `workload.producers` must be 1 to 64"),
         ("name = \"steady-10k\"", "name = \"../up\"", "line 2: `name` must be"),
         ("model = \"open\"", "model = \"opne\"", "did you mean `open`?"),
@@ -95,4 +100,31 @@ fn closed_and_open_phases_refuse_each_others_keys() {
 fn an_unknown_profile_names_the_known_ones() {
     let error = Profile::load("smok").unwrap_err().to_string();
     assert!(error.contains("smoke, standard"), "{error}");
+}
+
+#[test]
+fn faults_are_read_and_impossible_ones_refused_with_their_line() {
+    let with = |fault: &str| Profile::parse(&format!("{GOOD}[[fault]]\n{fault}\n"), "mine.toml");
+    let profile = with("at = \"3s\"\nkind = \"kill\"\ntarget = \"nats\"\nduration = \"1s\"").unwrap();
+    assert_eq!(profile.faults[0].kind, FaultKind::Kill);
+    assert!(!profile.faults[0].hits(queuebench_testcontainers::Backend::Kafka));
+    for (fault, wants) in [
+        ("at = \"3s\"\nkind = \"kil\"", "line 23: unknown variant `kil`"),
+        ("at = \"3s\"\nkind = \"kil\"", "did you mean `kill`?"),
+        ("at = \"3s\"\nkind = \"restart\"\ntarget = \"natz\"", "did you mean `nats`?"),
+        ("at = \"3s\"\nkind = \"kill\"", "line 23: `fault[0].kind` needs a duration"),
+        ("at = \"3s\"\nkind = \"restart\"\nduration = \"1s\"", "line 24: `fault[0].duration` goes with"),
+        (
+            "at = \"6500ms\"\nkind = \"pause\"\nduration = \"1s\"",
+            "line 22: `fault[0].at` and duration must end",
+        ),
+        (
+            "at = \"1s\"\nkind = \"restart\"\n[[fault]]\nat = \"500ms\"\nkind = \"pause\"\nduration = \"1s\"",
+            "line 25: `fault[1].at` must not fall into another fault",
+        ),
+        ("at = \"3s\"\nkind = \"restart\"\nwhen = \"1s\"", "unknown field `when`"),
+    ] {
+        let error = with(fault).unwrap_err().to_string();
+        assert!(error.contains(wants), "wanted {wants:?}: {error}");
+    }
 }

@@ -1,8 +1,8 @@
 //! The rules a profile must keep beyond its syntax. Pure: looks at no file.
 
-use super::{Arrivals, Keys, Model, Payload, Phase, Profile, RateShape};
+use super::{Arrivals, Consumers, FaultKind, Keys, Model, Payload, Phase, Profile, RateShape};
 use crate::envelope;
-use crate::units::Size;
+use crate::units::{Size, Span};
 
 /// A broken rule and where.
 pub(super) struct Problem {
@@ -19,6 +19,9 @@ pub(super) enum Step {
 const MAX_PAYLOAD_BYTES: u64 = 16 << 20;
 /// Order is proven per producer and key at eight bytes a pair and consumer.
 const MAX_PRODUCER_KEYS: u64 = 4_000_000;
+/// Every producer and every consumer is a thread or two with a client of its own.
+const MAX_PRODUCERS: u32 = 256;
+const MAX_CONSUMERS: u32 = 512;
 /// Poisson arrivals are drawn before the phase, at eight bytes each.
 const MAX_DRAWN_ARRIVALS: f64 = 20e6;
 
@@ -43,6 +46,7 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
         "must be 1 to 60 letters, digits, `-`, `_` or `.`, since it names the run's folder",
     );
     check((1..=1_000).contains(&profile.trials), &["trials"], "must be 1 to 1000");
+    check((1..=64).contains(&profile.shards), &["shards"], "must be 1 to 64");
     check(profile.window.0.as_millis() >= 50, &["window"], "must be at least 50ms");
     check((1..=3_600).contains(&profile.drain_deadline.0.as_secs()), &["drain_deadline"], "must be 1s to 1h");
 
@@ -52,6 +56,18 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
     {
         check((1..=64).contains(&value), &["workload", key], "must be 1 to 64");
     }
+    check((1..=256).contains(&workload.topics), &["workload", "topics"], "must be 1 to 256");
+    let topics = u32::from(workload.topics);
+    check(
+        topics * u32::from(workload.producers) <= MAX_PRODUCERS,
+        &["workload", "topics"],
+        "times producers must be at most 256, since each is a thread with a client of its own",
+    );
+    check(
+        topics * u32::from(workload.consumers) * u32::from(workload.groups) <= MAX_CONSUMERS,
+        &["workload", "topics"],
+        "times groups times consumers must be at most 512, since each is a thread with a client of its own",
+    );
     check((1..=1_000).contains(&workload.partitions), &["workload", "partitions"], "must be 1 to 1000");
     match &workload.payload {
         Payload::Fixed { size } | Payload::Random { size, .. } | Payload::Json { size } => {
@@ -83,9 +99,9 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
         Keys::Uniform { count } | Keys::Zipf { count, .. } => {
             check(count >= 1, &["workload", "keys"], "needs a count of at least 1");
             check(
-                u64::from(count) * u64::from(workload.producers) <= MAX_PRODUCER_KEYS,
+                u64::from(count) * u64::from(workload.all_producers()) <= MAX_PRODUCER_KEYS,
                 &["workload", "keys"],
-                "times producers must be at most 4 million, since order is proven for each pair",
+                "times all producers must be at most 4 million, since order is proven for each pair",
             );
         }
     }
@@ -121,9 +137,14 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
         check(phase.duration.0.as_millis() >= 10, &at("duration"), "must be at least 10ms");
         check((1..=1_000_000).contains(&phase.in_flight()), &at("in_flight"), "must be 1 to 1,000,000");
         check(
-            phase.in_flight() >= u32::from(workload.producers),
+            phase.in_flight() >= u32::from(workload.all_producers()) * u32::from(profile.shards),
             &at("in_flight"),
-            "must be at least the number of producers",
+            "must be at least the number of producers of all topics and shards",
+        );
+        check(
+            phase.consumers == Consumers::Running || profile.shards == 1,
+            &at("consumers"),
+            "can be paused in one shard only: a backlog is counted where it is drained",
         );
         match phase.model {
             Model::Open => {
@@ -150,6 +171,34 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
         if let Some(message) = rate_problem(phase, workload.trace.is_some()) {
             check(false, &at("rate"), &message);
         }
+    }
+    check(profile.faults.len() <= 64, &["fault"], "may occur at most 64 times");
+    for (index, fault) in profile.faults.iter().enumerate() {
+        let place = index.to_string();
+        let at = |key: &'static str| ["fault", place.as_str(), key];
+        let duration = fault.duration.map(|span| span.0);
+        match fault.kind {
+            FaultKind::Restart => check(
+                duration.is_none(),
+                &at("duration"),
+                "goes with kill and pause; a restart takes as long as the server does",
+            ),
+            FaultKind::Kill | FaultKind::Pause => check(
+                duration.is_some_and(|span| span.as_millis() >= 1),
+                &at("kind"),
+                "needs a duration, for instance \"1s\", after which it is undone",
+            ),
+        }
+        check(
+            fault.at.0 + duration.unwrap_or_default() < profile.planned_duration(),
+            &at("at"),
+            &format!("and duration must end before the load does ({})", Span(profile.planned_duration())),
+        );
+        check(
+            profile.faults[..index].iter().all(|earlier| !earlier.overlaps(fault)),
+            &at("at"),
+            "must not fall into another fault of the same server",
+        );
     }
     found
 }

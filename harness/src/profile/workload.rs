@@ -10,16 +10,20 @@ use super::{Keys, Payload, TraceSource};
 pub struct Workload {
     /// The body of every message.
     pub payload: Payload,
-    /// Independent senders, each with its own client.
+    /// Topics side by side, each with producers, groups, consumers and partitions of its own. A rate and a
+    /// number in flight are of all of them together.
+    #[serde(default = "one")]
+    pub topics: u16,
+    /// Independent senders to each topic, each with its own client.
     #[serde(default = "one")]
     pub producers: u16,
-    /// Receivers that share each group's messages.
+    /// Receivers that share the messages of each group of a topic.
     #[serde(default = "one")]
     pub consumers: u16,
-    /// Consumer groups; each gets every message.
+    /// Consumer groups of each topic; each gets every message of it.
     #[serde(default = "one")]
     pub groups: u16,
-    /// Partitions of the topic, where the backend has them.
+    /// Partitions of each topic, where the backend has them.
     #[serde(default = "four")]
     pub partitions: u16,
     /// Which key each message carries.
@@ -28,6 +32,13 @@ pub struct Workload {
     /// A recorded trace, for `payload`, `keys` and `rate` to refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSource>,
+}
+
+impl Workload {
+    /// Producers of all topics.
+    pub fn all_producers(&self) -> u16 {
+        self.topics.saturating_mul(self.producers)
+    }
 }
 
 fn one() -> u16 {

@@ -5,8 +5,8 @@ use std::path::Path;
 use queuebench_reports::record::Calibration;
 use tokio_util::sync::CancellationToken;
 
-use super::process::ShardProcess;
-use crate::plan::Shard;
+use super::ensemble::{Around, perform};
+use super::timeline::Timeline;
 use crate::profile::Profile;
 use crate::shard::ShardSpec;
 use crate::trial::MessageIds;
@@ -54,8 +54,9 @@ pub(super) async fn calibrate(
         embedded: true,
     };
     let scratch = folder.join("shards").join("calibration");
-    let finished =
-        ShardProcess::start(&spec, Shard::WHOLE, &scratch)?.finish(&ui.hidden(), &[], stop).await?;
+    let around =
+        Around { bar: &ui.hidden(), pids: &Vec::<i32>::new, timeline: &Timeline::new(&[], &[]), stop };
+    let finished = perform(&spec, 1, &scratch, &around).await?;
     let trial = finished.result.record.trial;
     let [_, open, closed] = &trial.phases[..] else {
         step.fail("interrupted");

@@ -1,150 +1,96 @@
-//! The process of one shard: started, watched, and read when it is done.
+//! The process of one shard: started, heard, given orders, and waited for.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use queuebench_reports::histograms::Histograms;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::sampler::{Sampler, SubjectUsage};
-use crate::event::Event;
+use super::ensemble::ShardFailure;
+use crate::event::{Event, Order};
 use crate::plan::Shard;
-use crate::shard::{self, ShardResult, ShardSpec};
-use crate::ui::TrialBar;
+use crate::shard::ShardSpec;
+
+/// What a shard said; none when it has said its last.
+pub(super) type News = (usize, Option<Event>);
+
+/// The last words of a failed process that are kept.
+const LAST_WORDS_BYTES: usize = 4_096;
 
 /// A shard under way.
 pub(super) struct ShardProcess {
     child: Child,
+    orders: Option<ChildStdin>,
     out: PathBuf,
-    time_limit: Duration,
+    listener: JoinHandle<()>,
+    last_words: JoinHandle<String>,
 }
-
-/// What a shard's process left.
-pub(super) struct Finished {
-    pub(super) result: ShardResult,
-    pub(super) histograms: Histograms,
-    pub(super) usage: SubjectUsage,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Why a shard's process left nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ShardFailure {
-    /// It said why.
-    #[error("{0}")]
-    Failed(String),
-    /// It took longer than its plan can explain.
-    #[error("it did not end within {0:?} and was killed")]
-    TimeLimit(Duration),
-}
-
-/// Beyond the planned duration: connecting, overrun, catching up, draining, closing.
-const SLACK: Duration = Duration::from_secs(120);
-/// After a stop signal.
-const STOP_LIMIT: Duration = Duration::from_secs(45);
-/// The last words of a failed process that are kept.
-const LAST_WORDS_BYTES: usize = 4_096;
 
 impl ShardProcess {
     /// Starts `queuebench shard` for `spec`, in a process group of its own: a Ctrl-C in the terminal is the
-    /// runner's to pass on. The process asks the kernel to end it with its parent.
-    pub(super) fn start(spec: &ShardSpec, shard: Shard, out: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    /// runner's to pass on. The process asks the kernel to end it with its parent. One of several shards waits
+    /// for orders.
+    pub(super) fn start(
+        spec: &ShardSpec,
+        shard: Shard,
+        out: &Path,
+        news: mpsc::Sender<News>,
+    ) -> anyhow::Result<Self> {
+        let out = if shard.of == 1 { out.to_owned() } else { out.join(shard.index.to_string()) };
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let spec_path = out.join("spec.json");
         write_private(&spec_path, &serde_json::to_vec(spec)?)?;
         let program = std::env::current_exe().context("cannot find our own program")?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("shard")
             .arg(&spec_path)
             .args(["--index", &shard.index.to_string(), "--of", &shard.of.to_string()])
             .arg("--out")
-            .arg(out)
-            .arg("--with-parent")
-            .stdin(Stdio::null())
+            .arg(&out)
+            .arg("--with-parent");
+        if shard.of > 1 {
+            command.arg("--conducted").stdin(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null());
+        }
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start a shard's process")?;
-        let time_limit = spec.profile.planned_duration() * 2 + spec.profile.drain_deadline.0 * 2 + SLACK;
-        Ok(Self { child, out: out.to_owned(), time_limit })
+        let stdout = child.stdout.take().context("the shard has no output")?;
+        let stderr = child.stderr.take().context("the shard has no output")?;
+        Ok(Self {
+            orders: child.stdin.take(),
+            child,
+            out,
+            listener: tokio::spawn(listen(stdout, usize::from(shard.index), news)),
+            last_words: tokio::spawn(last_words(stderr)),
+        })
     }
 
-    /// Follows the shard to its end, while `pids` are sampled.
-    pub(super) async fn finish(
-        mut self,
-        bar: &TrialBar,
-        pids: &[i32],
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Finished> {
-        let stdout = self.child.stdout.take().context("the shard has no output")?;
-        let mut stderr = self.child.stderr.take().context("the shard has no output")?;
-        let last_words = tokio::spawn(async move {
-            let mut text = Vec::new();
-            let mut chunk = [0; 1024];
-            while let Ok(n @ 1..) = stderr.read(&mut chunk).await {
-                text.extend_from_slice(&chunk[..n]);
-                let excess = text.len().saturating_sub(LAST_WORDS_BYTES);
-                text.drain(..excess);
-            }
-            String::from_utf8_lossy(&text).trim().to_owned()
-        });
-        let mut lines = BufReader::new(stdout).lines();
-        let mut sampler = Sampler::new(pids);
-        let mut warnings = Vec::new();
-        let deadline = tokio::time::sleep(self.time_limit);
-        tokio::pin!(deadline);
-        let mut stopping = false;
-        let mut sample = tokio::time::interval(Sampler::INTERVAL);
-        loop {
-            tokio::select! {
-                line = lines.next_line() => match line.context("cannot read the shard's events")? {
-                    None => break,
-                    Some(line) => match serde_json::from_str(&line) {
-                        Ok(Event::Warning { text }) => {
-                            bar.warn(&text);
-                            warnings.push(text);
-                        }
-                        Ok(event) => {
-                            if matches!(event, Event::Started { .. }) {
-                                sampler.begin();
-                            }
-                            bar.event(&event);
-                        }
-                        Err(error) => tracing::debug!(%error, line, "not an event"),
-                    },
-                },
-                _ = sample.tick() => sampler.sample(),
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    self.terminate();
-                    deadline.as_mut().reset(tokio::time::Instant::now() + STOP_LIMIT);
-                }
-                () = &mut deadline => {
-                    self.child.kill().await.context("cannot kill the shard's process")?;
-                    return Err(ShardFailure::TimeLimit(self.time_limit).into());
-                }
-            }
-        }
-        sampler.sample();
-        let status = self.child.wait().await.context("cannot wait for the shard's process")?;
-        let last_words = last_words.await.unwrap_or_default();
-        if !status.success() {
-            let why =
-                if last_words.is_empty() { format!("its process ended with {status}") } else { last_words };
-            return Err(ShardFailure::Failed(why).into());
-        }
-        let (result, histograms) = shard::read(&self.out)?;
-        Ok(Finished { result, histograms, usage: sampler.finish(), warnings })
+    /// Where it leaves its results.
+    pub(super) fn out(&self) -> &Path {
+        &self.out
     }
 
-    /// Asks the shard to end; it drains shortly and leaves what it measured.
-    fn terminate(&self) {
+    /// Gives it an order. One that has ended needs none.
+    pub(super) async fn order(&mut self, order: &Order) {
+        let (Some(pipe), Ok(mut line)) = (&mut self.orders, serde_json::to_string(order)) else { return };
+        line.push('\n');
+        if let Err(error) = pipe.write_all(line.as_bytes()).await {
+            tracing::debug!(%error, "a shard takes no more orders");
+        }
+    }
+
+    /// Asks it to end; it drains shortly and leaves what it measured.
+    pub(super) fn terminate(&self) {
         let pid =
             self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
@@ -152,6 +98,54 @@ impl ShardProcess {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
     }
+
+    /// Ends it.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("cannot kill the shard's process")
+    }
+
+    /// Waits for its end, after it has said its last.
+    ///
+    /// # Errors
+    /// Its last words, when it failed.
+    pub(super) async fn wait(mut self) -> anyhow::Result<()> {
+        let status = self.child.wait().await.context("cannot wait for the shard's process")?;
+        let last_words = self.last_words.await.unwrap_or_default();
+        // It ends with the pipe that it reads.
+        let _ = self.listener.await;
+        if status.success() {
+            return Ok(());
+        }
+        let why = if last_words.is_empty() { format!("its process ended with {status}") } else { last_words };
+        Err(ShardFailure::Failed(why).into())
+    }
+}
+
+/// Passes on what a shard says, until it has said its last or nobody listens.
+async fn listen(stdout: ChildStdout, index: usize, news: mpsc::Sender<News>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str(&line) {
+            Ok(event) => {
+                if news.send((index, Some(event))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::debug!(%error, line, "not an event"),
+        }
+    }
+    let _ = news.send((index, None)).await;
+}
+
+async fn last_words(mut stderr: ChildStderr) -> String {
+    let mut text = Vec::new();
+    let mut chunk = [0; 1024];
+    while let Ok(n @ 1..) = stderr.read(&mut chunk).await {
+        text.extend_from_slice(&chunk[..n]);
+        let excess = text.len().saturating_sub(LAST_WORDS_BYTES);
+        text.drain(..excess);
+    }
+    String::from_utf8_lossy(&text).trim().to_owned()
 }
 
 /// A specification can hold passwords, so only its owner reads it.

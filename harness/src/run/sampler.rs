@@ -1,5 +1,6 @@
 //! What a subject's processes use, sampled from `/proc` while a trial runs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use procfs::process::Process;
@@ -10,6 +11,8 @@ use crate::clock::{self, Nanos};
 /// Watches a group of processes.
 pub(super) struct Sampler {
     pids: Vec<i32>,
+    /// CPU and bytes written of each process when it was last seen.
+    last: HashMap<i32, (f64, u64)>,
     samples: Vec<Sample>,
 }
 
@@ -31,7 +34,7 @@ impl Sampler {
     pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
     pub(super) fn new(pids: &[i32]) -> Self {
-        Self { pids: pids.to_vec(), samples: Vec::new() }
+        Self { pids: pids.to_vec(), last: HashMap::new(), samples: Vec::new() }
     }
 
     /// The load begins: what was used before does not count.
@@ -40,8 +43,14 @@ impl Sampler {
         self.sample();
     }
 
+    /// From now on these processes: a server that was started again has others. What the earlier ones used
+    /// stays counted.
+    pub(super) fn follow(&mut self, pids: Vec<i32>) {
+        self.pids = pids;
+    }
+
     pub(super) fn sample(&mut self) {
-        if self.pids.is_empty() {
+        if self.pids.is_empty() && self.last.is_empty() {
             return;
         }
         let ticks = procfs::ticks_per_second();
@@ -54,11 +63,15 @@ impl Sampler {
                     reason = "CPU ticks of one process stay far below 2^53"
                 )]
                 let cpu_s = (stat.utime + stat.stime) as f64 / ticks as f64;
-                sample.cpu_s += cpu_s;
+                self.last.entry(pid).or_default().0 = cpu_s;
                 sample.rss_bytes += stat.rss * procfs::page_size();
             }
-            sample.disk_written_bytes += process.io().map_or(0, |io| io.write_bytes);
+            if let Ok(io) = process.io() {
+                self.last.entry(pid).or_default().1 = io.write_bytes;
+            }
         }
+        sample.cpu_s = self.last.values().map(|(cpu_s, _)| cpu_s).sum();
+        sample.disk_written_bytes = self.last.values().map(|(_, written)| written).sum();
         self.samples.push(sample);
     }
 

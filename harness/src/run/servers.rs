@@ -160,6 +160,11 @@ impl Servers {
         self.of(request).flat_map(containers::Running::pids).collect()
     }
 
+    /// Those that we started, and so may break.
+    pub(super) fn breakable(&self, request: &SubjectRequest) -> Vec<&containers::Running> {
+        self.of(request).filter(|s| s.provisioner() != containers::Provisioner::External).collect()
+    }
+
     /// As the servers state it; our own for an embedded subject.
     pub(super) fn version(&self, request: &SubjectRequest) -> String {
         let mut versions: Vec<_> = self.of(request).map(|s| s.version().to_owned()).collect();

@@ -117,6 +117,9 @@ fn pipeline(request: &SubjectRequest, profile: &Profile, queue: Backend) -> Resu
     if profile.workload.groups > 1 {
         return Err(refuse("a pipeline processes each message once: `workload.groups` must be 1".to_owned()));
     }
+    if profile.workload.topics > 1 {
+        return Err(refuse("a pipeline has one way in: `workload.topics` must be 1".to_owned()));
+    }
     let mut config = serde_json::to_value(PipelineConfig::over(queue)).map_err(|e| refuse(e.to_string()))?;
     for (key, setting) in &request.overrides {
         if let Some(settings) = config.as_object_mut() {

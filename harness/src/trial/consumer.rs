@@ -41,6 +41,7 @@ pub(super) struct ConsumerHandle {
 
 /// What a consumer is made of.
 pub(super) struct ConsumerSpec {
+    pub(super) topic: u16,
     pub(super) group: u16,
     pub(super) index: u16,
     pub(super) ledger: ConsumerLedger,
@@ -78,7 +79,11 @@ async fn work<Q: Queue>(
     ready: oneshot::Sender<Result<(), TrialError>>,
 ) -> Result<ConsumerResult, TrialError> {
     let options = SubscribeOptions {
-        group: format!("group-{}", spec.group),
+        // A group of one topic is none of another's: they would only wait for each other.
+        group: match spec.topic {
+            0 => format!("group-{}", spec.group),
+            topic => format!("group-{}-topic-{topic}", spec.group),
+        },
         prefetch: PREFETCH,
         acknowledge: Acknowledge::Explicit,
     };
@@ -91,7 +96,8 @@ async fn work<Q: Queue>(
         }
     };
     let _ = ready.send(Ok(()));
-    let ConsumerSpec { group, index, mut ledger, mut recorder, mut paused, stop, last_received } = spec;
+    let ConsumerSpec { topic: _, group, index, mut ledger, mut recorder, mut paused, stop, last_received } =
+        spec;
     let mut batch = Vec::with_capacity(BATCH);
     let mut failed_acks = 0;
     let mut since_yield = 0;

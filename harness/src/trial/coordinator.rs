@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use queuebench_reports::record::Backlog;
 use queuebench_system::queue::Queue;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::{self, Collected, PhaseMark};
+use super::baton::Baton;
 use super::consumer::{self, ConsumerHandle, ConsumerSpec};
 use super::producer::{self, PhaseOrder, ProducerHandle, ProducerSpec};
 use super::usage::OwnUsage;
 use super::{SETTLE_DEADLINE, TrialError, TrialOutcome, TrialSpec};
 use crate::clock::{self, Nanos};
-use crate::event::{Event, Snapshot};
+use crate::event::{Event, Order, Snapshot};
 use crate::ledger::{ConsumerLedger, Ledger};
 use crate::plan::Plan;
 use crate::profile::Consumers;
@@ -38,7 +39,7 @@ const LEAD_NS: u64 = 5_000_000;
 
 /// The trial's main thread.
 pub(super) struct Coordinator<'a, Q: Queue> {
-    queue: &'a Arc<Q>,
+    topics: &'a [Arc<Q>],
     plan: &'a Arc<Plan>,
     spec: &'a TrialSpec,
     stop: &'a CancellationToken,
@@ -58,27 +59,36 @@ struct Crew {
 
 impl<'a, Q: Queue> Coordinator<'a, Q> {
     pub(super) fn new(
-        queue: &'a Arc<Q>,
+        topics: &'a [Arc<Q>],
         plan: &'a Arc<Plan>,
         spec: &'a TrialSpec,
         stop: &'a CancellationToken,
     ) -> Result<Self, TrialError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { queue, plan, spec, stop, runtime })
+        Ok(Self { topics, plan, spec, stop, runtime })
     }
 
-    pub(super) fn run(self, events: &mut dyn FnMut(Event)) -> Result<TrialOutcome, TrialError> {
-        self.runtime.block_on(self.conduct(events))
+    pub(super) fn run(
+        self,
+        orders: Option<mpsc::Receiver<Order>>,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<TrialOutcome, TrialError> {
+        self.runtime.block_on(self.conduct(Baton::new(orders), events))
     }
 
-    async fn conduct(&self, events: &mut dyn FnMut(Event)) -> Result<TrialOutcome, TrialError> {
+    async fn conduct(
+        &self,
+        mut baton: Baton,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<TrialOutcome, TrialError> {
         let profile = &self.spec.profile;
         let window_ns = u64::try_from(profile.window.0.as_nanos()).unwrap_or(u64::MAX);
         let windows = WindowClock::new(window_ns);
         let crew = self.muster(&windows).await?;
 
+        let cue = baton.begin(0, || crew.totals(clock::now()), self.stop, events).await;
         let before = OwnUsage::now();
-        let origin = clock::now() + LEAD_NS;
+        let origin = cue.unwrap_or_else(|| clock::now() + LEAD_NS);
         windows.start(origin);
         events(Event::Started { at_ns: origin, planned_s: profile.planned_duration().as_secs_f64() });
 
@@ -89,8 +99,23 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             if self.stop.is_cancelled() {
                 break;
             }
-            match self.phase(&crew, index, origin, &mut backlog, events).await {
-                Ok(mark) => marks.push(mark),
+            let start = match index {
+                0 => origin,
+                _ => {
+                    let cue = baton.begin(index, || crew.totals(origin), self.stop, events).await;
+                    cue.unwrap_or_else(|| clock::now() + LEAD_NS)
+                }
+            };
+            match self.phase(&crew, index, (origin, start), &mut backlog, events).await {
+                Ok(mark) => {
+                    marks.push(mark);
+                    let phase = &profile.phases[index];
+                    let last = index + 1 == profile.phases.len();
+                    // With a conductor, only the conductor knows what is outstanding.
+                    if phase.consumers == Consumers::Running && !last && !baton.has_conductor() {
+                        let _ = timeout(CATCH_UP, crew.until_received()).await;
+                    }
+                }
                 Err(error) => {
                     failure = Some(error);
                     break;
@@ -104,7 +129,15 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             (None, false) => profile.drain_deadline.0,
             _ => Duration::from_secs(2).min(profile.drain_deadline.0),
         };
-        let deadline_passed = !self.drain(&crew, drain).await;
+        let phases = profile.phases.len();
+        let deadline_passed = match &failure {
+            None => baton.end(phases, || crew.totals(origin), self.stop, events).await,
+            Some(_) => None,
+        };
+        let deadline_passed = match deadline_passed {
+            Some(passed) => passed,
+            None => !self.drain(&crew, drain).await,
+        };
         let usage = OwnUsage::now();
         let (producers, consumers) = crew.dismiss().await?;
         if let Some(error) = failure {
@@ -122,7 +155,7 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             before,
             after: usage,
         };
-        let (promise, groups) = (self.queue.promise(), profile.workload.groups);
+        let (promise, groups) = (self.topics[0].promise(), profile.workload.groups);
         let judge = |ledger: &Ledger, _: &[_]| ledger.judge(promise, groups);
         assemble::assemble(collected, self.plan, self.spec, groups, judge, events)
     }
@@ -133,7 +166,8 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
         let phases = self.plan.phases.len();
         let keys = u32::try_from(self.plan.keys.len()).unwrap_or(u32::MAX);
         let shard = self.spec.shard;
-        let all_producers = workload.producers.saturating_mul(shard.of);
+        let here = workload.all_producers();
+        let all_producers = here.saturating_mul(shard.of);
         let (paused, _) = watch::channel(false);
         let mut crew = Crew {
             producers: Vec::new(),
@@ -145,40 +179,38 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             groups: u64::from(workload.groups),
         };
         let mut ready = Vec::new();
-        for group in 0..workload.groups {
-            for index in 0..workload.consumers {
+        for (topic, queue) in (0_u16..).zip(self.topics) {
+            for seat in 0..workload.groups * workload.consumers {
+                let (group, index) = (seat / workload.consumers, seat % workload.consumers);
                 let (answer, answered) = oneshot::channel();
+                let sends = |producer: u16| producer % here / workload.producers == topic;
                 let spec = ConsumerSpec {
+                    topic,
                     group,
                     index,
-                    ledger: ConsumerLedger::new(group, all_producers, keys),
+                    ledger: ConsumerLedger::of_topic(topic, group, all_producers, keys, sends),
                     recorder: ReceiveRecorder::new(phases, Windows::new(windows.clone())),
                     paused: crew.paused.subscribe(),
                     stop: crew.consumer_stop.clone(),
                     last_received: Arc::clone(&crew.last_received),
                 };
-                crew.consumers.push(consumer::start(
-                    Arc::clone(self.queue),
-                    self.spec.clone(),
-                    spec,
-                    answer,
-                )?);
+                crew.consumers.push(consumer::start(Arc::clone(queue), self.spec.clone(), spec, answer)?);
                 ready.push(answered);
             }
         }
         self.await_ready(&crew, std::mem::take(&mut ready), "subscribe").await?;
-        let share = |total: u32| total.div_ceil(u32::from(workload.producers)).max(1);
+        let share = |total: u32| total.div_ceil(u32::from(here)).max(1);
         let capacity = self.plan.phases.iter().map(|p| share(p.in_flight)).max().unwrap_or(1);
-        for index in 0..workload.producers {
+        for index in 0..here {
             let (answer, answered) = oneshot::channel();
             let spec = ProducerSpec {
-                id: shard.index * workload.producers + index,
+                id: shard.index * here + index,
                 index,
-                of: workload.producers,
+                of: here,
                 capacity,
                 windows: windows.clone(),
             };
-            let queue = Arc::clone(self.queue);
+            let queue = Arc::clone(&self.topics[usize::from(index / workload.producers)]);
             crew.producers.push(producer::start(
                 queue,
                 Arc::clone(self.plan),
@@ -221,7 +253,7 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
         &self,
         crew: &Crew,
         index: usize,
-        origin: Nanos,
+        (origin, start): (Nanos, Nanos),
         backlog: &mut Option<Backlog>,
         events: &mut dyn FnMut(Event),
     ) -> Result<PhaseMark, TrialError> {
@@ -232,7 +264,6 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
 
         let was_paused = *crew.paused.borrow();
         crew.paused.send_replace(phase.consumers == Consumers::Paused);
-        let start = if index == 0 { origin } else { clock::now() + LEAD_NS };
         let span = u64::try_from(phase.duration.0.as_nanos()).unwrap_or(u64::MAX);
         let end = match plan.schedule {
             None => start + span,
@@ -251,7 +282,7 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
                 start,
                 end,
                 next_slot: Arc::clone(&next_slot),
-                in_flight: plan.in_flight.div_ceil(u32::from(profile.workload.producers)).max(1),
+                in_flight: plan.in_flight.div_ceil(u32::from(profile.workload.all_producers())).max(1),
                 pacing: profile.pacing,
                 stopped: Arc::clone(&crew.producer_stop),
             };
@@ -290,9 +321,6 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             produced.map(|()| parity)
         };
         let parity = self.with_progress(crew, origin, events, work).await?;
-        if phase.consumers == Consumers::Running && index + 1 < profile.phases.len() {
-            let _ = timeout(CATCH_UP, crew.until_received()).await;
-        }
         if phase.consumers == Consumers::Paused {
             let build_s = seconds(sent_by.saturating_sub(start));
             *backlog = Some(Backlog { messages: crew.outstanding(), build_s, ..Backlog::default() });
@@ -338,14 +366,7 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
                     #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
                     let rate_per_s = if span_s > 0.05 { (acknowledged - last.1) as f64 / span_s } else { 0.0 };
                     last = (now, acknowledged);
-                    events(Event::Progress(Snapshot {
-                        elapsed_s: seconds(now.saturating_sub(origin)),
-                        sent: crew.sent(),
-                        acknowledged,
-                        received: crew.received(),
-                        rate_per_s,
-                        p95_us: crew.recent_p95_us(),
-                    }));
+                    events(Event::Progress(Snapshot { rate_per_s, acknowledged, ..crew.totals(origin) }));
                 }
             }
         }
@@ -367,8 +388,7 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
                 if crew.quiet_for() < QUIET {
                     continue;
                 }
-                let empty = timeout(Duration::from_secs(2), self.queue.depth()).await;
-                if matches!(empty, Ok(Ok(depth)) if depth.total() == Some(0)) {
+                if self.is_empty().await {
                     return;
                 }
             }
@@ -382,11 +402,37 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
     }
 }
 
+impl<Q: Queue> Coordinator<'_, Q> {
+    /// Whether every topic says that it has nothing left.
+    async fn is_empty(&self) -> bool {
+        for queue in self.topics {
+            let depth = timeout(Duration::from_secs(2), queue.depth()).await;
+            if !matches!(depth, Ok(Ok(depth)) if depth.total() == Some(0)) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 type Results = (Vec<producer::ProducerResult>, Vec<consumer::ConsumerResult>);
 
 impl Crew {
     fn sum(&self, of: impl Fn(&ProducerHandle) -> &AtomicU64) -> u64 {
         self.producers.iter().map(|p| Progress::read(of(p))).sum()
+    }
+
+    /// Where the trial stands; the rate is for whoever knows the time between.
+    fn totals(&self, origin: Nanos) -> Snapshot {
+        Snapshot {
+            elapsed_s: seconds(clock::now().saturating_sub(origin)),
+            sent: self.sent(),
+            acknowledged: self.acknowledged(),
+            received: self.received(),
+            unknown: self.unknown(),
+            rate_per_s: 0.0,
+            p95_us: self.recent_p95_us(),
+        }
     }
 
     fn sent(&self) -> u64 {

@@ -107,3 +107,20 @@ fn a_stop_ends_a_long_trial_early_with_what_was_measured() {
     assert!(outcome.trial.phases[0].response_us.count > 100);
     assert_eq!(outcome.trial.delivery.lost, 0);
 }
+
+#[test]
+fn every_topic_has_producers_groups_and_consumers_of_its_own() {
+    let spec = spec(&OPEN.replace("producers = 2", "producers = 2\ntopics = 3"));
+    let plan = Arc::new(Plan::new(&spec.profile, spec.seed, spec.shard).unwrap());
+    let topics: Vec<_> = (0..3).map(|_| Arc::new(Null::default())).collect();
+    let outcome = run_topics(&topics, &plan, &spec, &CancellationToken::new(), None, &mut |_| {}).unwrap();
+    let delivery = &outcome.trial.delivery;
+    assert_eq!(outcome.ledger.producers.len(), 6);
+    assert_eq!(outcome.ledger.consumers.len(), 12, "three topics, two groups, two consumers");
+    assert_eq!(outcome.trial.phases[0].response_us.count, 1_000, "the rate is of all topics together");
+    assert_eq!(delivery.received, delivery.acknowledged * 2, "two groups");
+    assert_eq!((delivery.lost, delivery.duplicated, delivery.reordered, delivery.stray), (0, 0, 0, 0));
+    for queue in &topics {
+        assert!(queue.statistics().accepted > 0, "every topic was sent to");
+    }
+}

@@ -38,6 +38,12 @@ pub(super) fn summary(run: &Run) -> String {
             .collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
+    if !run.gates.is_empty() {
+        out.push_str("\n## Gates\n\n");
+        for result in &run.gates {
+            let _ = writeln!(out, "- {}", escape(&result.to_string()));
+        }
+    }
     if !run.warnings.is_empty() {
         out.push_str("\n## What limits this\n\n");
         for warning in &run.warnings {

@@ -1,6 +1,6 @@
 //! The grammar of gates; errors point at a column and say what would be right there.
 
-use super::{DeliveryCount, Gate, Limit, Name, Operator, Target, unit_factor, unit_words};
+use super::{DeliveryCount, Gate, Limit, Name, Operator, Slo, Target, unit_factor, unit_words};
 use crate::statistics::{Metric, Unit};
 
 /// A gate that is not one.
@@ -25,6 +25,34 @@ const OPERATORS: [(&str, Operator); 6] = [
 ];
 
 pub(super) fn gate(text: &str) -> Result<Gate, ParseGateError> {
+    let ((subject, target), operator, limit) = condition(text, |path| {
+        let (subject, target, unit) = target(path)?;
+        Ok(((subject, target), unit))
+    })?;
+    Ok(Gate { text: text.trim().to_owned(), subject, target, operator, limit })
+}
+
+/// A condition on a metric alone: `response_p99_us < 5ms`.
+pub(super) fn slo(text: &str) -> Result<Slo, ParseGateError> {
+    let (metric, operator, limit) = condition(text, |key| {
+        let metric = metric(key).map_err(|expected| (0, expected))?;
+        Ok((metric, metric.unit()))
+    })?;
+    match limit {
+        Limit::Value(limit) => Ok(Slo::new(text.trim(), metric, operator, limit)),
+        Limit::Baseline(_) => Err(ParseGateError {
+            gate: text.to_owned(),
+            column: text.chars().count(),
+            expected: "expected a figure: a search has no baseline".to_owned(),
+        }),
+    }
+}
+
+/// What stands left of the operator is read by `left`, which also knows its unit.
+fn condition<T>(
+    text: &str,
+    left: impl FnOnce(&str) -> Result<(T, Unit), Offence>,
+) -> Result<(T, Operator, Limit), ParseGateError> {
     let at = |byte: usize, expected: String| ParseGateError {
         gate: text.to_owned(),
         column: text[..byte].chars().count() + 1,
@@ -39,12 +67,12 @@ pub(super) fn gate(text: &str) -> Result<Gate, ParseGateError> {
     };
     let path_start = text.len() - text.trim_start().len();
     let path = text[..start].trim();
-    let (subject, target, unit) = target(path).map_err(|(byte, expected)| at(path_start + byte, expected))?;
+    let (target, unit) = left(path).map_err(|(byte, expected)| at(path_start + byte, expected))?;
     let after = start + sign.len();
     let value = text[after..].trim();
     let value_start = after + (text[after..].len() - text[after..].trim_start().len());
     let limit = limit(value, unit).map_err(|(byte, expected)| at(value_start + byte, expected))?;
-    Ok(Gate { text: text.trim().to_owned(), subject, target, operator, limit })
+    Ok((target, operator, limit))
 }
 
 /// An offence: where in the piece, and what would be right.
@@ -78,12 +106,16 @@ fn target(path: &str) -> Result<(Name, Target, Unit), Offence> {
         })?;
         return Ok((subject_name, Target::Delivery(count), Unit::Messages));
     }
-    let metric: Metric = key.parse().map_err(|()| {
-        let known = Metric::ALL.map(Metric::key).join(", ");
-        (key_at, format!("there is no metric \"{key}\"; there are {known}"))
-    })?;
+    let metric = metric(key).map_err(|expected| (key_at, expected))?;
     let phase = name(phase, subject.len() + 1, "phase")?;
     Ok((subject_name, Target::Phase(phase, metric), metric.unit()))
+}
+
+fn metric(key: &str) -> Result<Metric, String> {
+    key.parse().map_err(|()| {
+        let known = Metric::ALL.map(Metric::key).join(", ");
+        format!("there is no metric \"{key}\"; there are {known}")
+    })
 }
 
 fn limit(text: &str, unit: Unit) -> Result<Limit, Offence> {

@@ -104,3 +104,32 @@ fn an_error_points_at_the_column_and_says_what_would_be_right() {
     assert!(offence("a.delivery.late == 0").1.starts_with("the ledger has no \"late\"; it has lost"));
     assert_eq!(offence("").0, 1);
 }
+
+#[test]
+fn an_objective_is_a_condition_on_one_metric() {
+    let slo: Slo = " response_p99_us <= 5ms ".parse().unwrap();
+    assert_eq!((slo.metric(), slo.limit()), (Metric::ResponseP99, 5_000.0));
+    assert_eq!(
+        (slo.to_string(), slo.words()),
+        ("response_p99_us <= 5ms".to_owned(), "response p99 <= 5ms".to_owned())
+    );
+    for (text, wants) in [
+        ("response_p99_us", "expected <"),
+        ("nats.steady.response_p99_us < 5ms", "there is no metric"),
+        ("response_p99_us < 5 parsecs", "is no unit of this metric"),
+        ("response_p99_us < 2x baseline", "a search has no baseline"),
+    ] {
+        let error = text.parse::<Slo>().unwrap_err().to_string();
+        assert!(error.contains(wants), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_gate_is_held_against_names_before_the_run() {
+    let gate: Gate = "nats.steady.response_p95_us < 5ms".parse().unwrap();
+    gate.check_names(&["memory", "nats"], &["steady"]).unwrap();
+    let error = gate.check_names(&["memory"], &["steady"]).unwrap_err().to_string();
+    assert!(error.contains("there are the subjects memory and the phases steady"), "{error}");
+    gate.check_names(&["nats"], &["burst"]).unwrap_err();
+    "*.delivery.lost == 0".parse::<Gate>().unwrap().check_names(&["kafka"], &[]).unwrap();
+}

@@ -73,14 +73,26 @@ pub(super) fn percentiles(
     })
 }
 
-/// Latency against rate; points are (messages per second, µs), each with its phase.
-pub(super) fn rates(caption: &Caption<'_>, curves: &[Curve], width: Width) -> Result<String, RenderError> {
+/// Latency against rate; points are (messages per second, µs). `limit_us` is drawn across, if given.
+pub(super) fn rates(
+    caption: &Caption<'_>,
+    curves: &[Curve],
+    limit_us: Option<f64>,
+    width: Width,
+) -> Result<String, RenderError> {
     let all = || curves.iter().flat_map(|curve| &curve.points);
-    let axes = (Axis::of(all().map(|(rate, _)| *rate)), Axis::decades(all().map(|(_, us)| *us)));
+    let latencies = all().map(|(_, us)| *us).chain(limit_us);
+    let axes = (Axis::of(all().map(|(rate, _)| *rate)), Axis::decades(latencies));
     chart(caption, width.size(), margin(curves, width), axes, |sheet| {
         let most = if width == Width::Wide { 8 } else { 4 };
         sheet.x_axis(&sheet.x().ticks(most), rate_tick)?;
         sheet.y_axis(&sheet.y().ticks(7), latency_tick)?;
+        if let Some(limit) = limit_us {
+            let y = sheet.y_of(limit);
+            sheet.segment((sheet.left(), y), (sheet.right(), y), Ink::Neutral, 1.5)?;
+            let words = format!("objective {}", latency_tick(limit));
+            sheet.words((sheet.left() + 6.0, y - 6.0), HPos::Left, Ink::Text, false, &words)?;
+        }
         for curve in curves {
             sheet.curve(curve.points.clone(), curve.ink, 1.5, 0.6)?;
             for (point, hollow) in curve.points.iter().zip(&curve.hollow) {

@@ -25,6 +25,7 @@ pub(super) struct Page {
     limits: Vec<Note>,
     notes: Vec<Note>,
     pub(super) sections: Vec<Section>,
+    gates: Option<tables::Gates>,
     pairs: tables::Pairs,
     ledger: tables::Ledger,
     backlog: Option<Table>,
@@ -53,7 +54,7 @@ pub(super) struct Section {
     pub(super) id: &'static str,
     pub(super) title: String,
     pub(super) text: String,
-    /// `three`, `four` or `one` beside each other on a wide page.
+    /// `two`, `three`, `four` or `one` beside each other on a wide page.
     pub(super) layout: &'static str,
     pub(super) charts: Vec<Chart>,
 }
@@ -103,6 +104,7 @@ impl Page {
             limits,
             notes,
             sections: sections::all(run, histograms, &palette)?,
+            gates: tables::gates(run),
             pairs: tables::pairs(run, &palette),
             ledger: tables::ledger(run, &palette),
             backlog: tables::backlog(run),

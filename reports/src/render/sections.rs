@@ -19,6 +19,7 @@ use crate::{
     words::scale,
 };
 
+mod capacity;
 mod latency;
 mod over_time;
 
@@ -34,12 +35,15 @@ pub(super) fn all(
 ) -> Result<Vec<Section>, RenderError> {
     let sections = Sections { run, histograms, palette };
     let mut drawn: Vec<Section> = Vec::new();
+    drawn.extend(sections.capacity()?);
     drawn.extend(sections.response()?);
     drawn.extend(sections.throughput()?);
     drawn.extend(sections.over_time()?);
     drawn.extend(sections.by_percentile()?);
     drawn.extend(sections.parts()?);
-    drawn.extend(sections.by_rate()?);
+    if run.capacity.is_none() {
+        drawn.extend(sections.by_rate()?);
+    }
     drawn.extend(sections.cost()?);
     drawn.extend(sections.cores()?);
     drawn.extend(sections.backlog()?);
@@ -181,7 +185,8 @@ impl Sections<'_> {
                 charts.extend(self.dots(&id, caption, phase, metric, Some(axis.clone()), rate_tick)?);
             }
         }
-        Ok(section("throughput", "Throughput", &text, "three", charts))
+        // What was acknowledged and what was received of one phase stand beside each other.
+        Ok(section("throughput", "Throughput", &text, "two", charts))
     }
 
     fn phase_caption(&self, phase: &str) -> String {

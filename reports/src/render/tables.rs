@@ -13,6 +13,10 @@ use crate::{
     words::{answer_columns, durability, provisioner, scale},
 };
 
+mod gates;
+
+pub(super) use gates::{Gates, gates};
+
 /// The table right below the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
@@ -91,7 +95,34 @@ fn how(subject: &Subject) -> String {
 }
 
 pub(super) fn answer(run: &Run, palette: &Palette) -> Answer {
-    let columns = answer_columns(run);
+    let mut answer = measured(run, palette);
+    if let Some(search) = &run.capacity {
+        let unit = format!("messages/s with {}", crate::answer::slo_words(search));
+        let brief = "highest messages/s".to_owned();
+        answer.columns.insert(0, Column { title: "Highest rate".to_owned(), unit, brief });
+        for (index, (row, subject)) in answer.rows.iter_mut().zip(&run.subjects).enumerate() {
+            let found = search.subjects.iter().find(|capacity| capacity.subject == subject.name);
+            let highest = found.and_then(|found| found.highest_per_s);
+            let value = highest.map_or_else(|| "none".to_owned(), crate::figures::rate);
+            let phase = measured_phases(run).into_iter().next().unwrap_or_default();
+            row.cells.insert(
+                0,
+                Cell {
+                    figure: Some(Figure { value, interval: None }),
+                    href: row_id(run, index, &phase),
+                    flag: found.and_then(crate::words::capacity_flag),
+                },
+            );
+        }
+    }
+    answer
+}
+
+fn measured(run: &Run, palette: &Palette) -> Answer {
+    let columns: Vec<(Metric, String)> = answer_columns(run)
+        .into_iter()
+        .filter(|(metric, _)| run.capacity.is_none() || *metric != Metric::Throughput)
+        .collect();
     let scale_of = |metric: Metric, phase: &str| match metric {
         // Two columns that are compared at a glance share one unit.
         Metric::ResponseP95 | Metric::ResponseP99 => {
@@ -152,6 +183,9 @@ pub(super) fn answer(run: &Run, palette: &Palette) -> Answer {
 }
 
 fn short_load(run: &Run, phase: &str) -> String {
+    if run.capacity.is_some() {
+        return "at that rate".to_owned();
+    }
     let offered = phases_of(run, phase).find_map(|phase| phase.offered_per_s);
     match offered {
         Some(offered) => format!("at {}", super::axis::rate_tick(offered)),
@@ -285,6 +319,10 @@ pub(super) fn comparison_state(verdict: ComparisonVerdict) -> State {
 }
 
 pub(super) fn ratio_text(ratio: f64) -> String {
+    // Nobody counts zeros: a hundredth reads better than 0.0100.
+    if ratio > 0.0 && ratio < 0.1 {
+        return format!("1/{}", significant(1.0 / ratio, 2));
+    }
     significant(ratio, if ratio >= 10.0 { 2 } else { 3 })
 }
 

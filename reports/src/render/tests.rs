@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    record::{Backlog, Fault},
+    record::{Backlog, Capacity, CapacityLimit, CapacitySearch, Fault, Probe, ProbeKind},
     sample,
     statistics::summarize,
 };
@@ -244,4 +244,85 @@ fn charts_also_stand_alone() {
         assert!(svg.contains("prefers-color-scheme:dark"), "{name} knows both schemes");
         assert_nested(svg);
     }
+}
+
+fn probe(kind: ProbeKind, rate: f64, p99: f64, holds: bool) -> Probe {
+    let response_us = crate::record::Latency { count: 1_000, p50: p99 / 9.0, p99, ..Default::default() };
+    Probe {
+        kind,
+        offered_per_s: rate,
+        achieved_per_s: rate,
+        load_verdict: crate::record::LoadVerdict::Ok,
+        response_us,
+        end_to_end_us: response_us,
+        lost: 0,
+        violations: Vec::new(),
+        holds,
+        reason: (!holds).then(|| "response p99 is 9.1 ms".to_owned()),
+    }
+}
+
+#[test]
+fn a_search_for_the_highest_rate_is_answered_drawn_and_tabled() {
+    let (mut run, histograms) = sample::raw(3);
+    let found = |subject: &str, highest_per_s: Option<f64>, limited_by| Capacity {
+        subject: subject.to_owned(),
+        highest_per_s,
+        limited_by,
+        probes: vec![
+            probe(ProbeKind::Growth, 1_000.0, 900.0, highest_per_s.is_some()),
+            probe(ProbeKind::Growth, 64_000.0, 9_100.0, false),
+            probe(ProbeKind::Confirmation, 42_100.0, 4_100.0, highest_per_s.is_some()),
+        ],
+    };
+    run.capacity = Some(CapacitySearch {
+        slo: vec!["response_p99_us < 5ms".to_owned()],
+        bounds_per_s: [1.0, 1e6],
+        precision: 0.05,
+        confirmations: 3,
+        subjects: vec![
+            found("memory", Some(1e6), CapacityLimit::UpperBound),
+            found("nats", Some(42_100.0), CapacityLimit::Slo),
+            found("kafka", None, CapacityLimit::Slo),
+        ],
+    });
+    run.gates = vec![crate::gate::GateResult {
+        gate: "nats.probe.response_p99_us < 4ms".to_owned(),
+        subject: "nats".to_owned(),
+        phase: "probe".to_owned(),
+        metric: "response_p99_us".to_owned(),
+        value: Some(4_100.0),
+        limit: Some(4_000.0),
+        holds: false,
+    }];
+    summarize(&mut run);
+    assert!(
+        run.comparisons.iter().all(|c| c.metric == "throughput_per_s"),
+        "rates differ, so only they compare"
+    );
+    let said = crate::answer::answer(&run);
+    assert_eq!(
+        said.headline,
+        "With response p99 < 5ms, memory carries at least 1,000,000 messages/s and nats carries 42,100 messages/s. \
+         kafka holds it at no rate that was tried."
+    );
+    let html = html(&run, &histograms).unwrap();
+    assert_sound(&html);
+    for wanted in [
+        "chart-capacity-wide",
+        "chart-capacity-narrow",
+        "objective 5 ms",
+        "Highest rate",
+        "42,100",
+        "✗</span> broken",
+    ] {
+        assert!(html.contains(wanted), "{wanted}");
+    }
+    let table = crate::terminal::summary(&run, None);
+    assert!(table.contains("42,100") && table.contains("at least") && table.contains("none"), "{table}");
+
+    // A broken promise anywhere in the search is one of the run.
+    run.capacity.as_mut().unwrap().subjects[1].probes[1].violations.push("1 message was lost".to_owned());
+    summarize(&mut run);
+    assert_eq!(run.verdicts.delivery, Some(crate::record::DeliveryVerdict::Violated));
 }

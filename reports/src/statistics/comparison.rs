@@ -24,8 +24,10 @@ pub const KEY_METRICS: [Metric; 7] = [
 /// Every pair of subjects, on every key metric, in every measured phase that both went through.
 pub(super) fn compare_all(run: &Run) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
+    // After a search, each subject was measured at a rate of its own: only the rates compare.
+    let metrics = if run.capacity.is_some() { &[Metric::Throughput][..] } else { &KEY_METRICS };
     for phase in measured_phases(run) {
-        for metric in KEY_METRICS {
+        for &metric in metrics {
             for (index, a) in run.subjects.iter().enumerate() {
                 for b in &run.subjects[index + 1..] {
                     comparisons.extend(compare(run.seed, a, b, &phase, metric));

@@ -150,7 +150,10 @@ pub(super) fn find(run: &Run) -> Vec<Warning> {
 pub(super) fn delivery_verdict(run: &Run) -> Option<DeliveryVerdict> {
     let mut trials = run.subjects.iter().flat_map(|subject| &subject.trials).peekable();
     trials.peek()?;
-    let violated = trials.any(|trial| trial.delivery.verdict == DeliveryVerdict::Violated);
+    let mut probes =
+        run.capacity.iter().flat_map(|search| &search.subjects).flat_map(|subject| &subject.probes);
+    let violated = trials.any(|trial| trial.delivery.verdict == DeliveryVerdict::Violated)
+        || probes.any(|probe| !probe.violations.is_empty());
     Some(if violated { DeliveryVerdict::Violated } else { DeliveryVerdict::Kept })
 }
 

@@ -170,6 +170,8 @@ fn make(trials: u32) -> (Run, Histograms) {
             reason: "no such image here, and the registry did not answer within 5 s".to_owned(),
         }],
         warnings: Vec::new(),
+        capacity: None,
+        gates: Vec::new(),
         calibration: Some(Calibration {
             offered_per_s: 10_000.0,
             schedule_lag_p50_us: 18.0,

@@ -208,7 +208,7 @@ impl Sections<'_> {
             .map(|width| {
                 let id = format!("chart-rate-{}", width.suffix());
                 let description = "One line per subject through its phases; hollow points are closed phases.";
-                let svg = curves::rates(&Caption { id: &id, title, description }, &curves, width)?;
+                let svg = curves::rates(&Caption { id: &id, title, description }, &curves, None, width)?;
                 Ok(Variant { id, class: width.suffix(), svg })
             })
             .collect::<Result<_, RenderError>>()?;
