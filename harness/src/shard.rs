@@ -100,7 +100,7 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
     };
     if let Some(config) = spec.config.get("store") {
         let config = serde_json::from_value(config.clone()).context("`config` does not describe a store")?;
-        return over_store(config, &plan, &trial, out, stop);
+        return over_store(&config, &plan, &trial, out, stop);
     }
     let config: SubjectConfig =
         serde_json::from_value(spec.config).context("`config` does not describe a subject")?;
@@ -138,7 +138,7 @@ pub fn run(spec: ShardSpec, shard: Shard, out: &Path, stop: &CancellationToken) 
 /// A trial over a store. Its acknowledgements survive the loss of power: both stores flush before they
 /// answer.
 fn over_store(
-    config: StoreConfig,
+    config: &StoreConfig,
     plan: &Arc<Plan>,
     spec: &TrialSpec,
     out: &Path,
