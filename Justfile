@@ -8,9 +8,9 @@ compare-queues *ARGS:
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
-# Kills, pauses and power cuts of whole key-value clusters; wants a machine of its own.
+# The long form of the kills of key-value nodes: 200 of them, and 50 fail-overs with their times.
 test-faults *ARGS:
-    cargo test -p queuebench-system --features fault-tests --test kv_cluster {{ARGS}}
+    QUEUEBENCH_KV_KILLS=200 QUEUEBENCH_KV_FAILOVERS=50 cargo test -p queuebench-system --test kv_cluster {{ARGS}} -- --nocapture
 
 # The cluster library at work: three nodes, a load, one killed, nothing acknowledged lost.
 cluster-examples:

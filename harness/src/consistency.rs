@@ -2,8 +2,8 @@
 //! forward, is every acknowledged write still there?
 //!
 //! Each key is a register of its own (linearizability is local), first tried with the order that the
-//! store's own revisions suggest ([`witness`]): if that order is legal and respects real time it is a proof,
-//! whoever suggested it. Only where it is not, all orders are searched ([`search`]), within a budget of steps;
+//! store's own revisions suggest (`witness`): if that order is legal and respects real time it is a proof,
+//! whoever suggested it. Only where it is not, all orders are searched (`search`), within a budget of steps;
 //! a search that runs out of it is *undecided*, never passed.
 //! Serializable reads may be stale; of them only what must hold is checked: they show values that somebody
 //! wrote. Refused operations did nothing; unknown ones may have happened at any time after their start.

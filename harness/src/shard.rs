@@ -109,7 +109,7 @@ pub fn run(
     };
     if let Some(config) = spec.config.get("store") {
         let config = serde_json::from_value(config.clone()).context("`config` does not describe a store")?;
-        return over_store(config, &plan, &trial, out, stop);
+        return over_store(&config, &plan, &trial, out, stop);
     }
     let config: SubjectConfig =
         serde_json::from_value(spec.config).context("`config` does not describe a subject")?;
@@ -149,7 +149,7 @@ pub fn run(
 /// A trial over a store. Its acknowledgements survive the loss of power: both stores flush before they
 /// answer.
 fn over_store(
-    config: StoreConfig,
+    config: &StoreConfig,
     plan: &Arc<Plan>,
     spec: &TrialSpec,
     out: &Path,

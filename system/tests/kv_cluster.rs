@@ -11,7 +11,13 @@
 mod cluster;
 #[path = "kv_cluster/disks.rs"]
 mod disks;
+#[path = "kv_cluster/failover.rs"]
+mod failover;
 #[path = "kv_cluster/faults.rs"]
 mod faults;
 #[path = "kv_cluster/interface.rs"]
 mod interface;
+#[path = "kv_cluster/link.rs"]
+mod link;
+#[path = "kv_cluster/partitions.rs"]
+mod partitions;

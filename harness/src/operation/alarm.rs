@@ -59,10 +59,9 @@ impl Alarm {
         loop {
             let mut ready = self.timer.readable().await?;
             let mut fired = [0; 8];
-            match ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut fired)?)) {
-                Ok(read) => return read.map(|_| ()),
-                // Readiness left over from an earlier sleep.
-                Err(_) => {}
+            // It fails on readiness left over from an earlier sleep.
+            if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut fired)?)) {
+                return read.map(|_| ());
             }
         }
     }

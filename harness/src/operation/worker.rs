@@ -138,7 +138,7 @@ async fn work<O: Operate>(
             break;
         }
     }
-    let Ok(shared) = Rc::try_unwrap(shared).map_err(|_| ()) else {
+    let Some(shared) = Rc::into_inner(shared) else {
         return Err(TrialError::Panicked(format!("worker-{}", spec.id)));
     };
     let mut ledger = ProducerLedger::default();

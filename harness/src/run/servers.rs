@@ -28,14 +28,14 @@ struct Entry {
 
 /// What was started for a subject.
 enum Started {
-    One(containers::Running),
+    One(Box<containers::Running>),
     Cluster(containers::Cluster),
 }
 
 impl Started {
     fn members(&self) -> &[containers::Running] {
         match self {
-            Self::One(server) => std::slice::from_ref(server),
+            Self::One(server) => std::slice::from_ref(&**server),
             Self::Cluster(cluster) => cluster.members(),
         }
     }
@@ -104,7 +104,7 @@ impl Servers {
                 Ok(Started::Cluster(start_store(backend, options).await?))
             } else {
                 let started = containers::start(backend, options).await;
-                Ok(Started::One(started.map_err(|e| e.to_string())?))
+                Ok(Started::One(Box::new(started.map_err(|e| e.to_string())?)))
             }
         };
         let started = tokio::select! {

@@ -66,11 +66,7 @@ impl Client for HttpClient {
 
     async fn send(&self, lane: u32, key: &str, request: Request) -> Result<Answer, Failure> {
         let is_write = request.is_write();
-        match timeout(self.timeout, self.exchange(lane, key, request)).await {
-            Ok(Err(Failure::Elsewhere)) => {
-                self.find_leader().await;
-                Err(Failure::Elsewhere)
-            }
+        match timeout(self.timeout, self.exchange(lane, key, &request)).await {
             Ok(Err(failure)) => {
                 self.find_leader().await;
                 Err(failure)
@@ -119,7 +115,7 @@ impl HttpClient {
         false
     }
 
-    async fn exchange(&self, lane: u32, key: &str, request: Request) -> Result<Answer, Failure> {
+    async fn exchange(&self, lane: u32, key: &str, request: &Request) -> Result<Answer, Failure> {
         let serializable = matches!(request, Request::Get { serializable: true });
         let target = if serializable {
             Rc::clone(&self.members[lane as usize % self.members.len()])
@@ -127,7 +123,7 @@ impl HttpClient {
             Rc::clone(&self.leader.borrow())
         };
         let is_write = request.is_write();
-        let http = build(&target, key, &request).map_err(|e| Failure::Refused(e.to_string()))?;
+        let http = build(&target, key, request).map_err(|e| Failure::Refused(e.to_string()))?;
         let mut sender = self.sender(lane, serializable, &target).await.map_err(Failure::Refused)?;
         let broken = |error: hyper::Error| {
             let text = format!("{target}: {error}");
@@ -139,7 +135,7 @@ impl HttpClient {
         // Whole and in order: the connection can be used again.
         let mut line = self.lines[lane as usize].borrow_mut();
         *(if serializable { &mut line.own } else { &mut line.leader }) = Some((target, sender));
-        read(&request, parts.status, &parts.headers, &body)
+        read(request, parts.status, &parts.headers, &body)
     }
 
     /// The lane's connection, taken out while it is in use, or a new one.

@@ -47,7 +47,7 @@ pub struct StoreResult {
 /// # Errors
 /// When the store cannot be used at all.
 pub fn run(
-    config: StoreConfig,
+    config: &StoreConfig,
     plan: &Arc<Plan>,
     spec: &TrialSpec,
     out: &Path,
@@ -61,7 +61,7 @@ pub fn run(
 }
 
 fn with_client<C: Client>(
-    config: StoreConfig,
+    config: &StoreConfig,
     plan: &Arc<Plan>,
     spec: &TrialSpec,
     out: &Path,
@@ -74,14 +74,14 @@ fn with_client<C: Client>(
         .map(|phase| StoreOperation::of_phase(phase.operation.as_deref()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(anyhow::Error::msg)?;
-    let names = names(&config, plan);
+    let names = names(config, plan);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let aside = |work| LocalSet::new().block_on(&runtime, work);
 
     let reads = operations.iter().any(|operation| *operation != StoreOperation::Put);
     // Another shard of the trial fills them.
     let filled = if reads && names.len() <= FILL_MAX && spec.shard.index == 0 {
-        aside(Box::pin(check::fill::<C>(&config, &names)) as Pending<'_>)
+        aside(Box::pin(check::fill::<C>(config, &names)) as Pending<'_>)
             .map_err(|reason| anyhow!("filling the keys: {reason}"))?
     } else {
         Recorder::default()
@@ -99,19 +99,19 @@ fn with_client<C: Client>(
     let written: BTreeSet<u32> =
         leaves.iter().chain([&filled]).flat_map(|l| &l.records).map(|record| record.key).collect();
     let read: Vec<String> = written.iter().map(|&key| names[key as usize].clone()).collect();
-    let last = match aside(Box::pin(check::read_all::<C>(&config, &read)) as Pending<'_>) {
+    let last = match aside(Box::pin(check::read_all::<C>(config, &read)) as Pending<'_>) {
         Ok(last) => last,
         Err(reason) => {
             findings.push(format!("not every key could be read at the end: {reason}"));
             Recorder::default()
         }
     };
-    let equal = LocalSet::new().block_on(&runtime, check::equal_states::<C>(&config));
+    let equal = LocalSet::new().block_on(&runtime, check::equal_states::<C>(config));
 
     let dropped: u64 = leaves.iter().map(|l| l.dropped).sum();
-    let mut entries = entries(&[filled], &names, 1 << 32);
-    entries.extend(self::entries(&leaves, &names, 0));
-    entries.extend(self::entries(&[last], &read, 2 << 32));
+    let mut entries = told(&[filled], &names, 1 << 32);
+    entries.extend(told(&leaves, &names, 0));
+    entries.extend(told(&[last], &read, 2 << 32));
     entries.sort_by_key(|entry| entry.start);
     let path = out.join(HISTORY_FILE);
     std::fs::create_dir_all(out)
@@ -159,7 +159,7 @@ fn judge(trial: &mut TrialOutcome, verdict: Verdict, lost: u64, findings: &[Stri
 }
 
 /// The lines of what some workers did; their processes are numbered from `first`.
-fn entries(workers: &[Recorder], names: &[String], first: u64) -> Vec<Entry> {
+fn told(workers: &[Recorder], names: &[String], first: u64) -> Vec<Entry> {
     let of = |(worker, recorder): (u64, &Recorder)| {
         let process = move |lane: u32| first + (worker << 24) + u64::from(lane);
         recorder

@@ -80,7 +80,7 @@ pub struct Identity {
     path: PathBuf,
     meta: Mutex<Meta>,
     detours: BTreeMap<String, String>,
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 /// A stable number for a text; never zero, below 2^63.
@@ -137,7 +137,12 @@ impl Identity {
             let (found, wanted) = (format!("node '{}'", meta.name), format!("node '{name}'"));
             return Err(IdentityError::Mismatch { path: dir.into(), found, wanted });
         }
-        Ok(Self { path, meta: Mutex::new(meta), detours: BTreeMap::new(), _lock: lock })
+        Ok(Self { path, meta: Mutex::new(meta), detours: BTreeMap::new(), lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Lets another process, or another node in this one, have the directory. Only after the last write to it.
+    pub(crate) fn release(&self) {
+        self.lock.lock().take();
     }
 
     /// With other addresses at which some peers are reached, by their public URLs.

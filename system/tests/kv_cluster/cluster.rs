@@ -12,6 +12,8 @@ use queuebench_system::kv::client::{HttpAnswer, HttpClient, HttpError};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::link::Link;
+
 /// Longest wait for a cluster to become whole again. Far above what it takes on an idle machine: a test must
 /// tell a cluster that does not heal from one that gets no processor.
 pub(crate) const HEAL: Duration = Duration::from_secs(60);
@@ -30,9 +32,12 @@ pub(crate) static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(()
 pub(crate) struct Cluster {
     _turn: tokio::sync::MutexGuard<'static, ()>,
     pub(crate) members: Vec<Member>,
+    urls: Vec<String>,
     pub(crate) client: HttpClient,
     dir: TempDir,
     flags: Vec<String>,
+    /// Between each node and each peer, if links can be cut.
+    links: Vec<Vec<Link>>,
 }
 
 fn free_ports(count: usize) -> Vec<u16> {
@@ -43,15 +48,33 @@ fn free_ports(count: usize) -> Vec<u16> {
 impl Cluster {
     /// `size` founders with a leader.
     pub(crate) async fn start(size: usize, flags: &[&str]) -> Self {
+        Self::start_linked(size, flags, false).await
+    }
+
+    /// The same with every link between two nodes through a proxy that can cut it.
+    pub(crate) async fn start_with_links(size: usize, flags: &[&str]) -> Self {
+        Self::start_linked(size, flags, true).await
+    }
+
+    async fn start_linked(size: usize, flags: &[&str], linked: bool) -> Self {
         let mut cluster = Self {
             _turn: ONE.lock().await,
             members: Vec::new(),
+            urls: Vec::new(),
             client: HttpClient::new(),
             dir: TempDir::new().unwrap(),
             flags: flags.iter().map(ToString::to_string).collect(),
+            links: Vec::new(),
         };
         let ports = free_ports(size);
         let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
+        cluster.urls.clone_from(&urls);
+        if linked {
+            for _ in 0..size {
+                let to = ports.iter().map(|port| Link::open(*port));
+                cluster.links.push(futures_util::future::join_all(to).await);
+            }
+        }
         for (index, port) in ports.iter().enumerate() {
             cluster.members.push(Member {
                 name: format!("kv{}", index + 1),
@@ -90,6 +113,11 @@ impl Cluster {
             .arg(format!("--data={}", self.dir.path().join(&member.name).display()))
             .arg("--segment-bytes=1048576")
             .args(&self.flags);
+        for (url, link) in self.urls.iter().zip(self.links.get(index).into_iter().flatten()) {
+            if *url != member.url {
+                command.arg(format!("--detour={url}=http://127.0.0.1:{}", link.port));
+            }
+        }
         match &member.founders {
             Some(urls) => {
                 let peers: Vec<_> = urls.iter().filter(|url| **url != member.url).cloned().collect();
@@ -104,6 +132,19 @@ impl Cluster {
         let log = self.dir.path().join(format!("{}.log", member.name));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         member.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// Cuts or heals every link between `apart` and the others, in both directions.
+    pub(crate) fn part(&self, apart: usize, cut: bool) {
+        for other in (0..self.links.len()).filter(|other| *other != apart) {
+            self.links[apart][other].set(cut);
+            self.links[other][apart].set(cut);
+        }
+    }
+
+    /// Connections that a cut has silenced so far.
+    pub(crate) fn silenced(&self) -> u64 {
+        self.links.iter().flatten().map(Link::silenced).sum()
     }
 
     pub(crate) fn signal(&self, index: usize, signal: &str) {
@@ -222,6 +263,22 @@ impl Cluster {
 
     pub(crate) async fn leader(&self) -> usize {
         self.wait_for_leader(&self.running()).await
+    }
+
+    /// Waits until all running members name the same leader and `back` has applied all that was committed when
+    /// they did.
+    pub(crate) async fn wait_until_whole(&self, back: usize) {
+        let leader = self.leader().await;
+        let committed = self
+            .until("the leader tells what is committed", async |cluster| {
+                cluster.json(leader, "/raft/state").await?["commit_index"].as_u64()
+            })
+            .await;
+        self.until("the member that was gone caught up", async |cluster| {
+            let state = cluster.json(back, "/raft/state").await?;
+            (state["last_applied"].as_u64()? >= committed).then_some(())
+        })
+        .await;
     }
 
     /// Waits until all running members have the same state; answers revision and hash.
