@@ -11,7 +11,7 @@ use queuebench_system::cluster::{
 };
 use serde_json::Value;
 
-use crate::support::{options, three, until};
+use crate::support::{PATIENCE, options, three, until};
 
 /// Notes the kind of every event.
 struct Kinds(Mutex<mpsc::Sender<&'static str>>);
@@ -52,6 +52,7 @@ async fn hooks_given_to_the_builder_miss_nothing_and_callbacks_hear_their_kind()
         .unwrap();
     kit.wait_for_partitions(Duration::from_secs(40)).await.unwrap();
     let mut stream = kit.events();
+    kit.wait_for_partitions(PATIENCE).await.unwrap();
     kit.grant_lease("l", "o", Duration::from_secs(5)).await.unwrap();
     kit.revoke_lease("l").await.unwrap();
     loop {
