@@ -65,7 +65,7 @@ impl Servers {
         for &backend in request.backend.servers() {
             let flushed = is_flushed(request);
             if self.find(backend, flushed).is_none() {
-                let server = self.start(backend, flushed, ui, stop).await;
+                let server = Box::pin(self.start(backend, flushed, ui, stop)).await;
                 self.running.push(Entry { backend, flushed, server });
             }
             if let Some(Entry { server: Err(reason), .. }) = self.find(backend, flushed) {
