@@ -133,7 +133,7 @@ async fn work<Q: Queue>(
             };
             match taken {
                 Ok(_) => {}
-                Err(SubscribeError::Closed) => break,
+                Err(SubscribeError::Closed) => break 'pauses,
                 Err(error) => {
                     return Err(TrialError::Subscribe { group, consumer: index, reason: error.to_string() });
                 }

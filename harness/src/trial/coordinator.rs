@@ -263,6 +263,9 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
         events(Event::Phase { name: phase.name.clone(), measured: phase.measured });
 
         let was_paused = *crew.paused.borrow();
+        // Looked at before the consumers come back: they may drain all of it before the phase starts.
+        let received_before = crew.received();
+        let resumed = clock::now();
         crew.paused.send_replace(phase.consumers == Consumers::Paused);
         let span = u64::try_from(phase.duration.0.as_nanos()).unwrap_or(u64::MAX);
         let end = match plan.schedule {
@@ -271,8 +274,6 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             Some(_) => start + span + (span / 2).clamp(2_000_000_000, 30_000_000_000),
         };
         let usage = OwnUsage::now();
-        let received_before = crew.received();
-        let backlog_before = crew.outstanding();
         let next_slot = Arc::new(AtomicU64::new(0));
         let mut done = Vec::new();
         for producer in &crew.producers {
@@ -291,13 +292,13 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             done.push(answered);
         }
 
-        let watch_parity = (was_paused && phase.consumers == Consumers::Running).then_some(backlog_before);
+        let watch_parity = (was_paused && phase.consumers == Consumers::Running).then_some(received_before);
         let live_per_s = phase.rate.as_ref().map_or(0.0, |_| plan.mean_rate_per_s());
         // Found at the latest when the deadline for draining has passed as well.
         let parity_deadline = phase.duration.0 + profile.drain_deadline.0;
         let parity = async {
-            let messages = watch_parity?;
-            timeout(parity_deadline, crew.until_parity(messages, live_per_s, self.stop)).await.ok()
+            let before = watch_parity?;
+            timeout(parity_deadline, crew.until_parity(before, live_per_s, self.stop)).await.ok()
         };
         let producing = async {
             for answered in done {
@@ -326,7 +327,7 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             *backlog = Some(Backlog { messages: crew.outstanding(), build_s, ..Backlog::default() });
         }
         if let (Some((messages, at)), Some(backlog)) = (parity, backlog.as_mut()) {
-            backlog.time_to_parity_s = seconds(at.saturating_sub(start));
+            backlog.time_to_parity_s = seconds(at.saturating_sub(resumed));
             #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
             let drained = messages as f64;
             backlog.drain_per_s = drained / backlog.time_to_parity_s.max(1e-9);
@@ -481,18 +482,17 @@ impl Crew {
 
     /// Waits until only the live load is outstanding: fifty milliseconds of it, or a hundred messages.
     /// Returns how many were received meanwhile and when that was.
-    async fn until_parity(&self, messages: u64, live_per_s: f64, stop: &CancellationToken) -> (u64, Nanos) {
+    async fn until_parity(&self, before: u64, live_per_s: f64, stop: &CancellationToken) -> (u64, Nanos) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a positive rate; saturates"
         )]
         let live = ((live_per_s * 0.05) as u64).max(100);
-        let before = self.received();
         while self.outstanding() > live && !stop.is_cancelled() {
             tokio::time::sleep(LOOK).await;
         }
-        ((self.received() - before).max(messages.min(1)), clock::now())
+        (self.received() - before, clock::now())
     }
 
     /// Ends all threads and collects what they recorded.
