@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(tried[5], 11_300.0, "the middle of 8,000 and 16,000 on a logarithmic scale");
         let (found, limit) = search.found();
         let found = found.unwrap();
-        assert!(found <= 11_000.0 && found >= 11_000.0 / 1.06, "{found}");
+        assert!((11_000.0 / 1.06..=11_000.0).contains(&found), "{found}");
         assert_eq!(tried[tried.len() - 3..], [found; 3]);
         assert_eq!(limit, CapacityLimit::Slo);
     }
