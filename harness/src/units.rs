@@ -191,7 +191,8 @@ impl FromStr for Rate {
             "m" | "min" => 60.0,
             _ => return Err(error("it is neither per second (`/s`) nor per minute (`/m`)")),
         };
-        let rate = number * scale / seconds;
+        // A prefix shifts the point: `128.55k` is 128550, not the nearest product of two doubles.
+        let rate = (number * scale * 1e6).round() / 1e6 / seconds;
         if rate <= 0.0 {
             return Err(error("it must be more than zero"));
         }

@@ -6,7 +6,10 @@ mod common;
 #[path = "liars/liar.rs"]
 #[expect(dead_code, reason = "of the lies, this test needs one")]
 mod liar;
+#[path = "stall/search.rs"]
+mod search;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::trial;
@@ -25,6 +28,9 @@ rate = "5k/s"
 duration = "10s"
 "#;
 
+/// Held by the test that has the cores.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Where other work takes the cores, what is measured is that work, and the lag says so: such a trial proves
 /// nothing about the percentiles and is repeated, this often at the most.
 const ATTEMPTS: usize = 6;
@@ -35,6 +41,7 @@ const KEPT_US: f64 = 2_000.0;
 /// measures from the actual send sees none of it, because nothing is sent late here either.
 #[test]
 fn a_stall_shows_in_the_percentiles_as_arithmetic_says() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let stall = Lie::Stall { period: Duration::from_secs(1), length: Duration::from_millis(200) };
     let mut trials = (0..ATTEMPTS).map(|_| trial(stall, PROFILE).0);
     let outcome = trials

@@ -212,15 +212,16 @@ fn merge_phase(phase: &mut Phase, shard: Phase) {
     let sum = |pick: fn(&Phase) -> f64| messages(pick(phase), phase) + messages(pick(&shard), &shard);
     let achieved = sum(|phase| phase.achieved_per_s);
     let received = sum(|phase| phase.received_per_s);
-    let offered = sum(|phase| phase.offered_per_s.unwrap_or(0.0));
     phase.start_s = phase.start_s.min(shard.start_s);
     phase.end_s = phase.end_s.max(shard.end_s);
     let seconds = (phase.end_s - phase.start_s).max(f64::MIN_POSITIVE);
     phase.achieved_per_s = achieved / seconds;
     phase.received_per_s = received / seconds;
-    if phase.offered_per_s.is_some() || shard.offered_per_s.is_some() {
-        phase.offered_per_s = Some(offered / seconds);
-    }
+    // What was planned does not shrink because a shard took longer.
+    phase.offered_per_s = match (phase.offered_per_s, shard.offered_per_s) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    };
     phase.measured |= shard.measured;
     phase.errors += shard.errors;
     phase.unknown += shard.unknown;

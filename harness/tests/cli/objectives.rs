@@ -62,29 +62,6 @@ const CAPACITY: [&str; 12] = [
 ];
 
 #[test]
-fn a_search_ends_with_a_rate_its_trials_and_a_picture() {
-    let dir = scene(QUICK);
-    let search = [&CAPACITY[..], &["response_p99_us < 60s", "--to", "400/s", "--json"]].concat();
-    let run = queuebench(dir.path(), &search);
-    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
-    let summary: serde_json::Value = serde_json::from_slice(&run.stdout).expect("nothing but JSON");
-    let found = &summary["capacity"]["subjects"][0];
-    assert_eq!(found["highest_per_s"], 400.0, "{found}");
-    assert_eq!(found["limited_by"], "upper-bound");
-    let kinds: Vec<_> = found["probes"].as_array().expect("trials").iter().map(|p| &p["kind"]).collect();
-    assert_eq!(kinds, ["growth", "growth", "confirmation"]);
-    let headline = summary["answer"]["headline"].as_str().expect("a sentence");
-    assert!(headline.contains("memory carries at least 400 messages/s"), "{headline}");
-
-    let record = record(dir.path());
-    let trials = record["subjects"][0]["trials"].as_array().expect("trials");
-    assert_eq!(trials.len(), 1, "the confirmation");
-    assert_eq!(trials[0]["phases"][1]["offered_per_s"], 400.0);
-    let page = std::fs::read_to_string(dir.path().join("reports/runs/latest/index.html")).expect("a page");
-    assert!(page.contains("chart-capacity-wide") && page.contains("at least"), "the page has the chart");
-}
-
-#[test]
 fn an_objective_that_holds_at_no_rate_is_3_and_a_wrong_one_2() {
     let dir = scene(QUICK);
     let none = queuebench(dir.path(), &[&CAPACITY[..], &["response_p99_us < 1ns", "--limit", "4s"]].concat());
