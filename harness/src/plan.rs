@@ -4,8 +4,11 @@
 //! one body, whoever sends it and however late. Shard *i* of *k* owns the slots `i, i + k, i + 2k, …` of
 //! every open phase and its share of the messages in flight of every closed one, so shards need not talk.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use crate::clock::Nanos;
 use crate::profile::{Arrivals, Keys, Model, Profile, ProfileError, Trace};
 
 mod body;
@@ -53,6 +56,22 @@ pub struct PhasePlan {
 }
 
 impl PhasePlan {
+    /// When the phase ends that starts at `start` and is planned to last `duration`. A late schedule may catch
+    /// up for half as long again, at least 2 and at most 30 seconds; then what is unsent stays so.
+    pub fn end_ns(&self, start: Nanos, duration: Duration) -> Nanos {
+        let span = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let overrun = match self.schedule {
+            None => 0,
+            Some(_) => (span / 2).clamp(2_000_000_000, 30_000_000_000),
+        };
+        start + span + overrun
+    }
+
+    /// The share of the messages in flight of each of `of` senders.
+    pub fn in_flight_each(&self, of: u16) -> u32 {
+        self.in_flight.div_ceil(u32::from(of)).max(1)
+    }
+
     /// Messages per second that this shard offers, averaged over the phase; 0 in a closed phase.
     pub fn mean_rate_per_s(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 messages")]

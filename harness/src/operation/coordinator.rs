@@ -129,7 +129,7 @@ async fn muster<O: Operate>(
     windows: &WindowClock,
 ) -> Result<Crew<Leaves<O>>, TrialError> {
     let of = spec.profile.workload.producers;
-    let lanes = plan.phases.iter().map(|phase| share(phase.in_flight, of)).max().unwrap_or(1);
+    let lanes = plan.phases.iter().map(|phase| phase.in_flight_each(of)).max().unwrap_or(1);
     let mut crew = Crew { workers: Vec::new(), stop: Arc::new(AtomicBool::new(false)) };
     let mut ready = Vec::new();
     for index in 0..of {
@@ -146,10 +146,6 @@ async fn muster<O: Operate>(
     Ok(crew)
 }
 
-fn share(total: u32, workers: u16) -> u32 {
-    total.div_ceil(u32::from(workers)).max(1)
-}
-
 async fn phase<L>(
     crew: &Crew<L>,
     index: usize,
@@ -164,11 +160,6 @@ async fn phase<L>(
     events(Event::Phase { name: phase.name.clone(), measured: phase.measured });
     let start = if index == 0 { origin } else { clock::now() + LEAD_NS };
     let span = u64::try_from(phase.duration.0.as_nanos()).unwrap_or(u64::MAX);
-    let end = match part.schedule {
-        None => start + span,
-        // A late schedule may catch up this long; then what is unsent stays so.
-        Some(_) => start + span + (span / 2).clamp(2_000_000_000, 30_000_000_000),
-    };
     let usage = OwnUsage::now();
     let next_slot = Arc::new(AtomicU64::new(0));
     let mut done = Vec::new();
@@ -177,9 +168,9 @@ async fn phase<L>(
         let order = PhaseOrder {
             index: u16::try_from(index).expect("validated: at most 64 phases"),
             start,
-            end,
+            end: part.end_ns(start, phase.duration.0),
             next_slot: Arc::clone(&next_slot),
-            in_flight: share(part.in_flight, spec.profile.workload.producers),
+            in_flight: part.in_flight_each(spec.profile.workload.producers),
             pacing: spec.profile.pacing,
             stopped: Arc::clone(&crew.stop),
         };

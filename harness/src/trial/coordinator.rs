@@ -268,11 +268,6 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
         let resumed = clock::now();
         crew.paused.send_replace(phase.consumers == Consumers::Paused);
         let span = u64::try_from(phase.duration.0.as_nanos()).unwrap_or(u64::MAX);
-        let end = match plan.schedule {
-            None => start + span,
-            // A late schedule may catch up this long; then what is unsent stays so.
-            Some(_) => start + span + (span / 2).clamp(2_000_000_000, 30_000_000_000),
-        };
         let usage = OwnUsage::now();
         let next_slot = Arc::new(AtomicU64::new(0));
         let mut done = Vec::new();
@@ -281,9 +276,9 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             let order = PhaseOrder {
                 index: u16::try_from(index).expect("validated: at most 64 phases"),
                 start,
-                end,
+                end: plan.end_ns(start, phase.duration.0),
                 next_slot: Arc::clone(&next_slot),
-                in_flight: plan.in_flight.div_ceil(u32::from(profile.workload.all_producers())).max(1),
+                in_flight: plan.in_flight_each(profile.workload.all_producers()),
                 pacing: profile.pacing,
                 stopped: Arc::clone(&crew.producer_stop),
             };
