@@ -10,10 +10,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 work=$(mktemp -d)
-pids=()
+logs=$work
+source "$here/programs.sh"
 finish() {
-    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    stop_all
     rm -rf "$work"
 }
 trap finish EXIT
@@ -58,23 +58,6 @@ if have helm; then
         kubeconform -strict -summary -kubernetes-version 1.34.0 "$work"/*.yaml
     fi
 fi
-
-# start NAME VARIABLE…: starts one of our programs on a free port and puts its address into `address`.
-start() {
-    local name=$1 log="$work/$1.log"
-    shift
-    : >"$log"
-    env BIND_HOST=127.0.0.1 RUST_LOG=warn "$@" "${PROGRAMS:-$root/target/debug}/$name" >"$log" 2>&1 &
-    pids+=($!)
-    for _ in $(seq 300); do
-        address=$(sed -n "s|^$name listening on .*http://\([^ ]*\).*|\1|p" "$log")
-        [[ -n $address ]] && return
-        kill -0 "${pids[-1]}" 2>/dev/null || { cat "$log" >&2; exit 1; }
-        sleep 0.1
-    done
-    echo "error: $name did not start" >&2
-    exit 1
-}
 
 if have prometheus && have promtool; then
     echo "== live scrape"

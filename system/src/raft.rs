@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`disk`] (files, real or with a power-loss model), [`log`] (the one ordered record
 //! stream with group commit), [`snapshot`], [`machine`], [`network`], [`identity`], [`node`] (all of it
-//! running).
+//! running), [`program`] (a node as a process).
 
 pub mod codec;
 pub mod disk;
@@ -15,5 +15,6 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod node;
+pub mod program;
 pub mod snapshot;
 pub mod types;

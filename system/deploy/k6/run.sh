@@ -24,37 +24,18 @@ scenarios=("$@")
 k6=${K6:-k6}
 mkdir -p "$out"
 
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-}
-trap finish EXIT
-
-# start NAME VARIABLE…: starts a program on a free port and puts its URL into `url`.
-start() {
-    local name=$1 log="$out/$1.log"
-    shift
-    : >"$log"
-    env BIND_HOST=127.0.0.1 RUST_LOG=warn "$@" "${PROGRAMS:-$root/target/release}/$name" >"$log" 2>&1 &
-    pids+=($!)
-    for _ in $(seq 300); do
-        url=$(sed -n "s/^$name listening on \([^ ]*\).*/\1/p" "$log")
-        [[ -n $url ]] && return
-        kill -0 "${pids[-1]}" 2>/dev/null || { cat "$log" >&2; exit 1; }
-        sleep 0.1
-    done
-    echo "$name did not start" >&2
-    exit 1
-}
+logs=$out
+export PROGRAMS=${PROGRAMS:-$root/target/release}
+source "$here/../programs.sh"
+trap stop_all EXIT
 
 if [[ -n $local_pipeline ]]; then
     start processor PROCESSOR_PORT=0 QUEUE_SIZE=10000
-    export PROCESSOR_URL=$url
+    export PROCESSOR_URL=http://$address
     start ingest INGEST_PORT=0 PROCESSOR_URL="$PROCESSOR_URL"
-    export INGEST_URL=$url
+    export INGEST_URL=http://$address
     start api-gateway API_PORT=0 PROCESSOR_URL="$PROCESSOR_URL" INGEST_URL="$INGEST_URL"
-    export BASE_URL=$url
+    export BASE_URL=http://$address
 fi
 [[ -z $short ]] || export K6_SHORT=1
 for scenario in "${scenarios[@]}"; do

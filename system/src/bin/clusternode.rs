@@ -3,10 +3,11 @@
 //! Ends with 0 when asked to (interrupt, termination), 1 when it cannot start or its disk fails, 2 on bad usage. A second
 //! interrupt ends it at once.
 
-use std::{error::Error, io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use queuebench_system::cluster::{Builder, Event, Hooks, Options, health::HealthSettings, tls::TlsOptions};
+use queuebench_system::raft::program;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A node of a cluster that shares members, partitions, custom data and locks.
@@ -133,29 +134,8 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "the runtime does not start");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome = runtime.block_on(run(args));
-    // A hook or disk that hangs must not keep the process.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "this node ends");
-            ExitCode::FAILURE
-        }
-    }
+    let filter = args.log.clone();
+    program::run(&filter, run(args))
 }
 
 /// Tells the log what the cluster tells.

@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
 use super::{server::KvServer, service::Limits};
-use crate::raft::{identity::Membership, node::NodeConfig};
+use crate::raft::{identity::Membership, node::NodeConfig, program};
 
 /// A member of a durable, linearizable key-value cluster.
 #[derive(Debug, Parser)]
@@ -75,29 +75,8 @@ fn detour(text: &str) -> Result<(String, String), String> {
 
 /// Runs a node until it is asked to stop or fails. Installs logging and metrics for the whole process.
 pub fn run(args: Args) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log);
-    // A program that has a log already keeps it.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
-        .with_writer(std::io::stderr)
-        .try_init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "the runtime does not start");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome = runtime.block_on(serve(args));
-    // A thread that hangs on the disk must not keep the process.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "this node ends");
-            ExitCode::FAILURE
-        }
-    }
+    let filter = args.log.clone();
+    program::run(&filter, serve(args))
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
