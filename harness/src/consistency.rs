@@ -18,6 +18,8 @@ mod search;
 mod tests;
 mod witness;
 
+use serde::{Deserialize, Serialize};
+
 use history::{Entry, Kind, Outcome};
 use register::{Effect, Op, Values};
 
@@ -27,7 +29,8 @@ pub const STEPS_MAX: u64 = 20_000_000;
 const TOLD_MAX: usize = 20;
 
 /// What a history proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every register is linearizable and every other rule is kept.
     Linearizable,
@@ -38,6 +41,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict that a record names so.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Linearizable, Self::Undecided, Self::Violated]
+            .into_iter()
+            .find(|verdict| verdict.word() == word)
+    }
+
     /// As in a record.
     pub fn word(self) -> &'static str {
         match self {

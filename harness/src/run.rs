@@ -15,6 +15,7 @@ use queuebench_reports::record::{self, Run, Skipped, Subject, Warning};
 use queuebench_testcontainers::Via;
 use tokio_util::sync::CancellationToken;
 
+use crate::consistency::Verdict;
 use crate::plan::mix;
 use crate::profile::Profile;
 use crate::subject::{SubjectConfig, SubjectRequest, configure};
@@ -297,18 +298,12 @@ impl Work {
 
     /// The worst of all trials counts for the run.
     fn take_consistency(&mut self, subject: &str, store: &crate::store::StoreResult) {
-        let rank = |word: &str| match word {
-            "violated" => 2,
-            "undecided" => 1,
-            _ => 0,
-        };
-        let known = self.record.verdicts.consistency.as_deref();
-        if known.is_none_or(|known| rank(&store.consistency) > rank(known)) {
-            self.record.verdicts.consistency = Some(store.consistency.clone());
-        }
-        if store.consistency != "linearizable" {
+        let known = self.record.verdicts.consistency.as_deref().and_then(Verdict::of_word);
+        let worst = known.map_or(store.consistency, |known| known.max(store.consistency));
+        self.record.verdicts.consistency = Some(worst.word().to_owned());
+        if store.consistency != Verdict::Linearizable {
             self.record.warnings.push(Warning {
-                code: format!("consistency-{}", store.consistency),
+                code: format!("consistency-{}", store.consistency.word()),
                 subject: Some(subject.to_owned()),
                 text: format!(
                     "of {} operations on {} keys: {}",

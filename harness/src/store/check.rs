@@ -83,9 +83,17 @@ async fn each<C: Client>(
     Ok(recorder.into_inner())
 }
 
-/// Waits until all members have the same state; what differs, where they do not get there.
-pub(super) async fn equal_states<C: Client>(config: &StoreConfig) -> Result<(), String> {
-    let client = C::connect(config, 1).await?;
+/// Why the members' states were not seen to be equal.
+pub(super) enum Unequal {
+    /// They differ.
+    Differ(String),
+    /// A member did not tell its state, which proves nothing.
+    Unknown(String),
+}
+
+/// Waits until all members have the same state.
+pub(super) async fn equal_states<C: Client>(config: &StoreConfig) -> Result<(), Unequal> {
+    let client = C::connect(config, 1).await.map_err(Unequal::Unknown)?;
     let deadline = Instant::now() + EQUAL_LIMIT;
     loop {
         let states = client.states().await;
@@ -93,9 +101,12 @@ pub(super) async fn equal_states<C: Client>(config: &StoreConfig) -> Result<(), 
             Ok(states) if states.windows(2).all(|pair| pair[0] == pair[1]) => return Ok(()),
             _ if Instant::now() < deadline => sleep(Duration::from_millis(100)).await,
             Ok(states) => {
-                return Err(format!("after {EQUAL_LIMIT:?} the members still differ: {states:?}"));
+                let text = format!("after {EQUAL_LIMIT:?} the members still differ: {states:?}");
+                return Err(Unequal::Differ(text));
             }
-            Err(reason) => return Err(format!("a member's state is not known: {reason}")),
+            Err(reason) => {
+                return Err(Unequal::Unknown(format!("a member's state is not known: {reason}")));
+            }
         }
     }
 }

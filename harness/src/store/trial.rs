@@ -32,8 +32,8 @@ const FILL_MAX: usize = 100_000;
 /// What was proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreResult {
-    /// `linearizable`, `undecided` or `violated`.
-    pub consistency: String,
+    /// The worst of all that was judged.
+    pub consistency: Verdict,
     /// Operations in the history.
     pub operations: usize,
     /// Keys in it.
@@ -121,7 +121,7 @@ fn with_client<C: Client>(
     let judged = consistency::judge(&entries, STEPS_MAX);
     let mut verdict = judged.verdict;
     if spec.shard.of > 1 {
-        verdict = Verdict::Undecided;
+        verdict = verdict.max(Verdict::Undecided);
         findings.push("each shard saw a part of the history only".to_owned());
     }
     if dropped > 0 {
@@ -130,19 +130,19 @@ fn with_client<C: Client>(
     } else {
         findings.extend(judged.findings);
     }
-    if let Err(difference) = equal {
-        verdict = Verdict::Violated;
-        findings.push(difference);
-    } else if !findings.is_empty() && verdict == Verdict::Linearizable {
-        verdict = Verdict::Undecided;
+    match equal {
+        Ok(()) => {}
+        Err(check::Unequal::Differ(text)) => {
+            verdict = Verdict::Violated;
+            findings.push(text);
+        }
+        Err(check::Unequal::Unknown(text)) => findings.push(text),
+    }
+    if !findings.is_empty() {
+        verdict = verdict.max(Verdict::Undecided);
     }
     judge(&mut trial, verdict, judged.lost, &findings);
-    let result = StoreResult {
-        consistency: verdict.word().to_owned(),
-        operations: entries.len(),
-        keys: judged.keys,
-        findings,
-    };
+    let result = StoreResult { consistency: verdict, operations: entries.len(), keys: judged.keys, findings };
     Ok((trial, result))
 }
 
