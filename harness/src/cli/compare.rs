@@ -15,7 +15,11 @@ use crate::ui::Ui;
 
 /// Compares backends under one profile.
 pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
-    among("queues", backends, Ok, profile, options)
+    let queue = |backend: Backend| match backend.is_store() {
+        false => Ok(backend),
+        true => Err(Usage(format!("{backend} is a store, see `queuebench compare kv`"))),
+    };
+    among("queues", backends, queue, profile, options)
 }
 
 /// Compares the pipeline over several queues under one profile.
@@ -31,6 +35,15 @@ pub(super) fn pipeline(backends: &[Backend], profile: &str, options: RunOptions)
     among("pipeline", backends, over, profile, options)
 }
 
+/// Compares stores under one profile.
+pub(super) fn stores(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
+    let store = |backend: Backend| match backend.is_store() {
+        true => Ok(backend),
+        false => Err(Usage(format!("{backend} is no store; there are kv and etcd"))),
+    };
+    among("kv", backends, store, profile, options)
+}
+
 fn among(
     compared: &str,
     backends: &[Backend],
@@ -43,9 +56,6 @@ fn among(
     let durability = options.durability.map(Into::into);
     let mut subjects = Vec::new();
     for &backend in backends {
-        if backend.is_store() {
-            return Err(Usage(format!("{backend} is a store, see `queuebench compare kv`")).into());
-        }
         let subject = subject(backend)?;
         if subjects.iter().any(|s: &SubjectRequest| s.name == subject.name()) {
             return Err(Usage(format!("--backends names {backend} twice")).into());
@@ -55,26 +65,6 @@ fn among(
     let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
     let command = format!("queuebench compare {compared} --backends {} --profile {name}", list.join(","));
     execute(compared, subjects, profile, command, options)
-}
-
-/// Compares stores under one profile.
-pub(super) fn stores(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
-    let name = profile;
-    let profile = load_profile(profile, &options)?;
-    let mut subjects: Vec<SubjectRequest> = Vec::new();
-    for backend in backends {
-        if !backend.is_store() {
-            return Err(Usage(format!("{backend} is no store; there are kv and etcd")).into());
-        }
-        if subjects.iter().any(|s| s.name == backend.name()) {
-            return Err(Usage(format!("--backends names {backend} twice")).into());
-        }
-        // Both flush before they answer, so there is no class to choose.
-        subjects.push(SubjectRequest::new(backend.name(), &profile, None).map_err(Usage)?);
-    }
-    let list: Vec<_> = backends.iter().map(|b| b.name()).collect();
-    let command = format!("queuebench compare kv --backends {} --profile {name}", list.join(","));
-    execute("kv", subjects, profile, command, options)
 }
 
 /// Runs a profile on the subjects that it names, or on all.

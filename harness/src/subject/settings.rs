@@ -139,6 +139,11 @@ fn configure_store(
     name: &str,
 ) -> Result<Value, SettingsError> {
     let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
+    if request.durability.is_some_and(|wanted| wanted != Durability::PowerLoss) {
+        return Err(refuse(
+            "both stores flush before they answer: what they acknowledge survives power-loss".to_owned(),
+        ));
+    }
     if profile.workload.keys == Keys::None {
         return Err(refuse("a store needs keys in the profile's workload".to_owned()));
     }
