@@ -126,11 +126,17 @@ pub trait Subscriber: Send + 'static {
     /// What is handed out.
     type Delivery: Delivery;
 
-    /// The next message; waits for one.
+    /// The next message; waits for one. A batch of one, unless a backend has a cheaper way.
     ///
     /// # Errors
     /// [`SubscribeError::Closed`] when the queue was closed and nothing is left.
-    fn recv(&mut self) -> impl Future<Output = Result<Self::Delivery, SubscribeError>> + Send;
+    fn recv(&mut self) -> impl Future<Output = Result<Self::Delivery, SubscribeError>> + Send {
+        async {
+            let mut one = Vec::with_capacity(1);
+            self.recv_batch(1, &mut one).await?;
+            Ok(one.pop().expect("a batch of one holds one"))
+        }
+    }
 
     /// Waits for one message, then takes those that are already here, up to `max` in all, and appends
     /// them. Cancel-safe: a message is either appended or still in the queue.

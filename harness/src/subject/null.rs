@@ -227,12 +227,6 @@ impl Publisher for NullPublisher {
 impl Subscriber for NullSubscriber {
     type Delivery = NullDelivery;
 
-    async fn recv(&mut self) -> Result<NullDelivery, SubscribeError> {
-        let mut one = Vec::with_capacity(1);
-        self.recv_batch(1, &mut one).await?;
-        Ok(one.pop().expect("a batch of one holds one"))
-    }
-
     async fn recv_batch(
         &mut self,
         max: usize,

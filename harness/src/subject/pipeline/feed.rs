@@ -189,12 +189,6 @@ impl Feed {
 impl Subscriber for PipelineSubscriber {
     type Delivery = PipelineDelivery;
 
-    async fn recv(&mut self) -> Result<PipelineDelivery, SubscribeError> {
-        let mut one = Vec::with_capacity(1);
-        self.recv_batch(1, &mut one).await?;
-        Ok(one.pop().expect("a batch of one holds one"))
-    }
-
     async fn recv_batch(
         &mut self,
         max: usize,
