@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures_util::poll;
 
 use super::support::{
-    ack, acknowledged, ensure, fail, numbered, on_queue, plain, producer, publish_all, receive, submit,
-    subscriber, within,
+    ack, acknowledged, ensure, eventually, fail, numbered, on_queue, plain, producer, publish_all, receive,
+    said, submit, subscriber, within,
 };
 use super::{CaseResult, Factory, Full, Verdict, Wanted};
 use crate::message::Message;
-use crate::queue::{Delivery, Outcome, PublishError, RejectReason};
+use crate::queue::{Delivery, Depth, Outcome, PublishError, Queue, RejectReason};
 
 /// A full queue rejects or waits, as configured, and takes messages again once one is processed.
 pub async fn full_queue<F: Factory>(factory: &F) -> CaseResult {
@@ -43,6 +43,16 @@ pub async fn full_queue<F: Factory>(factory: &F) -> CaseResult {
             // Delivered and not yet acknowledged still counts; acknowledged does not.
             let delivery = receive(&mut subscriber, "receiving from the full queue", patience).await?;
             ack(delivery, patience).await?;
+            // Room everywhere first: of a composite, the child whose copy was delivered has it at once and
+            // another only when its own copy came too. Tried in between, each would take one half of a pair
+            // of attempts and be full again.
+            if factory.capabilities().depth {
+                let ask = async || said("asking for the depth", queue.depth().await);
+                let has_room = |depth: &Depth| {
+                    depth.total().or(depth.ready).is_some_and(|depth| depth < CAPACITY as u64)
+                };
+                eventually("depth after an acknowledgement", patience, ask, has_room).await?;
+            }
             let end = tokio::time::Instant::now() + patience;
             loop {
                 let publishing = producer.publish(numbered("full", CAPACITY));
