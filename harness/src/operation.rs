@@ -116,6 +116,7 @@ fn counts(phases: &[Phase], attempted: u64) -> Delivery {
         reordered: 0,
         corrupted: 0,
         stray: 0,
+        reordered_redelivered: 0,
         resurrected: 0,
         drain_deadline_passed: false,
         promise: Promise { delivery: "answered-once".to_owned(), ordered_per_key: false },

@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Order};
 use crate::plan::{Plan, Shard};
-use crate::profile::Profile;
+use crate::profile::{MessageIds, Profile};
 use crate::store::{self, StoreConfig, StoreResult};
 use crate::subject::{self, SubjectConfig, Task};
-use crate::trial::{self, MessageIds, ShardRecord, TrialError, TrialOutcome, TrialSpec};
+use crate::trial::{self, ShardRecord, TrialError, TrialOutcome, TrialSpec};
 
 /// All that a shard needs to know.
 #[derive(Debug, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Order};
 use crate::plan::{Plan, Shard};
-use crate::profile::Profile;
+use crate::profile::{MessageIds, Profile};
 
 mod assemble;
 mod baton;
@@ -61,16 +61,6 @@ pub struct TrialSpec {
     pub message_ids: MessageIds,
     /// Whether the subject runs inside this process, so that its CPU is the harness's.
     pub embedded: bool,
-}
-
-/// Whether messages carry an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MessageIds {
-    /// Every message has one.
-    Unique,
-    /// None has.
-    None,
 }
 
 /// Why a trial ended without a result.

@@ -246,7 +246,7 @@ fn shards_of_a_trial_merge_into_the_whole() {
         index: 0,
         position: 0,
         trial_id: 9,
-        message_ids: queuebench::trial::MessageIds::None,
+        message_ids: queuebench::profile::MessageIds::None,
         embedded: true,
     };
     let spec = serde_json::to_string(&spec).expect("a specification is JSON");

@@ -262,6 +262,7 @@ fn merge_delivery(delivery: &mut Delivery, shard: Delivery) {
     delivery.lost += shard.lost;
     delivery.duplicated += shard.duplicated;
     delivery.reordered += shard.reordered;
+    delivery.reordered_redelivered += shard.reordered_redelivered;
     delivery.corrupted += shard.corrupted;
     delivery.stray += shard.stray;
     delivery.resurrected += shard.resurrected;

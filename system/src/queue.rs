@@ -159,6 +159,12 @@ pub trait Delivery: Send + 'static {
     /// Which delivery of this message this is, counted from 1, where the backend knows.
     fn attempt(&self) -> Option<u32>;
 
+    /// Whether it was delivered before, or may have been: such a message can come after later ones of its key
+    /// without a promise being broken.
+    fn redelivered(&self) -> bool {
+        self.attempt().is_some_and(|attempt| attempt > 1)
+    }
+
     /// Processed: do not deliver again.
     fn ack(self) -> impl Future<Output = Result<(), AckError>> + Send;
 
@@ -210,7 +216,7 @@ pub struct Promise {
     /// How often an acknowledged message arrives.
     pub delivery: DeliveryPromise,
     /// Whether messages of one producer and key arrive at a group's only consumer in the order in which
-    /// they were sent.
+    /// they were sent. One that is [redelivered](Delivery::redelivered) may come later.
     pub ordered_per_key: bool,
     /// Whether that also holds for what each of several consumers of a group receives.
     pub ordered_among_consumers: bool,

@@ -15,6 +15,9 @@ pub struct ConsumerLedger {
     corrupted: u64,
     stray: u64,
     reordered: u64,
+    /// Of these, redelivered ones.
+    #[serde(default)]
+    reordered_redelivered: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -40,13 +43,13 @@ impl ConsumerLedger {
         let producers = (0..producers)
             .map(|producer| FromProducer { next_by_key: vec![0; keys(producer)], ..FromProducer::default() })
             .collect();
-        Self { group, topic, producers, corrupted: 0, stray: 0, reordered: 0 }
+        Self { group, topic, producers, corrupted: 0, stray: 0, reordered: 0, reordered_redelivered: 0 }
     }
 
     /// A whole message of this trial; true at its first receipt. A repeated receipt counts as duplicated, not
     /// as reordered. A producer or key that the plan does not have means the envelope is not ours after all:
-    /// stray.
-    pub fn receive(&mut self, producer: u16, key: u32, sequence: u64) -> bool {
+    /// stray. `redelivered`: the subject says that it was, or may have been, on its way before.
+    pub fn receive(&mut self, producer: u16, key: u32, sequence: u64, redelivered: bool) -> bool {
         let Some(from) = self.producers.get_mut(usize::from(producer)) else {
             self.stray += 1;
             return false;
@@ -61,6 +64,7 @@ impl ConsumerLedger {
         }
         if sequence < *next {
             self.reordered += 1;
+            self.reordered_redelivered += u64::from(redelivered);
         } else {
             *next = sequence + 1;
         }
@@ -100,6 +104,11 @@ impl ConsumerLedger {
     /// Receipts below the highest sequence seen of their producer and key.
     pub fn reordered(&self) -> u64 {
         self.reordered
+    }
+
+    /// Of the [reordered](Self::reordered), those that the subject had to deliver again.
+    pub fn reordered_redelivered(&self) -> u64 {
+        self.reordered_redelivered
     }
 
     /// Messages whose checksum was wrong.

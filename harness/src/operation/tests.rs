@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::plan::{Plan, Shard};
-use crate::profile::Profile;
-use crate::trial::MessageIds;
+use crate::profile::{MessageIds, Profile};
 
 /// Answers after a while; refuses every 10th slot and leaves every 100th unanswered.
 #[derive(Default)]

@@ -36,6 +36,16 @@ fn the_documented_example_parses() {
 }
 
 #[test]
+fn ids_of_messages_are_the_backends_choice_unless_given() {
+    assert_eq!(Profile::parse(GOOD, "test").unwrap().workload.message_ids, None);
+    let without = GOOD.replace("[workload]", "[workload]\nmessage_ids = \"none\"");
+    assert_eq!(Profile::parse(&without, "test").unwrap().workload.message_ids, Some(MessageIds::None));
+    let wrong = GOOD.replace("[workload]", "[workload]\nmessage_ids = \"some\"");
+    let refusal = Profile::parse(&wrong, "test").unwrap_err().to_string();
+    assert!(refusal.contains("`unique`") && refusal.contains("`none`"), "{refusal}");
+}
+
+#[test]
 fn every_built_in_profile_parses_and_bears_its_name() {
     for name in builtin::names() {
         let profile = Profile::load(name).unwrap_or_else(|e| panic!("{e}"));

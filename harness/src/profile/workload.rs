@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Keys, Payload, TraceSource};
+use super::{Keys, MessageIds, Payload, TraceSource};
 
 /// What is sent, and by how many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ pub struct Workload {
     /// Which key each message carries.
     #[serde(default)]
     pub keys: Keys,
+    /// Whether messages carry an id. Unless given, they do where the backend drops copies by it: NATS
+    /// remembers each for its duplicate window, which costs the server about half as much again per message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_ids: Option<MessageIds>,
     /// A recorded trace, for `payload`, `keys` and `rate` to refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSource>,

@@ -7,9 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::ensemble::{Around, perform};
 use super::timeline::Timeline;
-use crate::profile::Profile;
+use crate::profile::{MessageIds, Profile};
 use crate::shard::ShardSpec;
-use crate::trial::MessageIds;
 use crate::ui::Ui;
 
 const PROFILE: &str = r#"

@@ -7,10 +7,9 @@ use super::services::Services;
 use super::timeline::Timeline;
 use super::{Servers, Work};
 use crate::plan::mix;
-use crate::profile::Profile;
+use crate::profile::{MessageIds, Profile};
 use crate::shard::ShardSpec;
 use crate::subject::{Addresses, Backend, SubjectConfig, SubjectRequest, configure};
-use crate::trial::MessageIds;
 use crate::ui::TrialBar;
 use tokio_util::sync::CancellationToken;
 
@@ -48,11 +47,11 @@ impl Work {
             index: pass.index,
             position: pass.position,
             trial_id: self.trial_id(request, &pass.label),
-            message_ids: match request.backend {
+            message_ids: pass.profile.workload.message_ids.unwrap_or(match request.backend {
                 Backend::Nats | Backend::Composite => MessageIds::Unique,
                 // The pipeline names its messages itself.
                 _ => MessageIds::None,
-            },
+            }),
             embedded: request.backend.is_embedded(),
         };
         let folder = format!("{}-{}", safe(&request.name), pass.label);

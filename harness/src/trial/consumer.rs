@@ -145,7 +145,8 @@ async fn work<Q: Queue>(
             for delivery in batch.drain(..) {
                 match Envelope::open(&delivery.message().payload, trial.trial_id) {
                     Received::Whole(envelope) => {
-                        if ledger.receive(envelope.producer, envelope.key, envelope.sequence) {
+                        let Envelope { producer, key, sequence, .. } = envelope;
+                        if ledger.receive(producer, key, sequence, delivery.redelivered()) {
                             fresh += 1;
                             recorder.receive(usize::from(envelope.phase), envelope.due, now);
                         }

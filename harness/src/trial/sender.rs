@@ -10,13 +10,13 @@ use queuebench_system::queue::{
     Completions, Outcome, PublishError, Publisher, RejectReason, Submitted, Token,
 };
 
-use super::MessageIds;
 use super::blocks::{Blocks, Lengths, Piece};
 use super::in_flight::{InFlight, Sent};
 use crate::clock::{self, Nanos};
 use crate::envelope::{self, Envelope};
 use crate::ledger::ProducerLedger;
 use crate::plan::Plan;
+use crate::profile::MessageIds;
 use crate::recorder::{AckRecorder, Progress, SendRecorder};
 
 /// The acknowledging side of one producer.

@@ -67,19 +67,16 @@ target = "kafka"
 "#,
     );
     let run = queuebench(dir.path(), &OVER_NATS);
-    // What a broken connection left unacknowledged comes again after later messages of its key. The ledger
-    // counts that, and order is the only promise that may break here.
-    assert!(matches!(run.status.code(), Some(0 | 4)), "{}", text(&run.stderr));
+    // What a broken connection left unacknowledged comes again after later messages of its key: counted, and
+    // nothing that was promised.
+    assert!(run.status.success(), "{}", text(&run.stderr));
     let record = record(dir.path());
     let trial = &record["subjects"][0]["trials"][0];
     let delivery = &trial["delivery"];
     for key in ["lost", "corrupted", "stray", "resurrected"] {
         assert_eq!(delivery.get(key).and_then(Value::as_u64).unwrap_or(0), 0, "{key}: {delivery}");
     }
-    let violations = delivery["violations"].as_array().map_or(&[][..], Vec::as_slice);
-    let order =
-        |text: &Value| text.as_str().is_some_and(|text| text.contains("after a later one of their key"));
-    assert!(violations.iter().all(order), "{delivery}");
+    assert_eq!(delivery["reordered"], delivery["reordered_redelivered"], "{delivery}");
     assert_eq!(delivery["attempted"], 5_000, "the load went on");
     assert!(delivery["acknowledged"].as_u64().expect("a count") > 4_000, "{delivery}");
     let faults = trial["faults"].as_array().expect("a list");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use queuebench::event::Event;
 use queuebench::plan::{Plan, Shard};
-use queuebench::profile::Profile;
-use queuebench::trial::{self, MessageIds, TrialOutcome, TrialSpec};
+use queuebench::profile::{MessageIds, Profile};
+use queuebench::trial::{self, TrialOutcome, TrialSpec};
 use tokio_util::sync::CancellationToken;
 
 use crate::liar::{Liar, Lie};

@@ -21,6 +21,10 @@ pub struct Delivery {
     pub duplicated: u64,
     /// Receipts below the highest sequence that the consumer had seen of that producer and key.
     pub reordered: u64,
+    /// Of the reordered, those that the subject said it had delivered, or may have delivered, before: no
+    /// promise of order binds them.
+    #[serde(default)]
+    pub reordered_redelivered: u64,
     /// Receipts whose checksum was wrong.
     pub corrupted: u64,
     /// Receipts that are not of this run.

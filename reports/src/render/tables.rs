@@ -359,6 +359,10 @@ pub(super) fn ledger(run: &Run, palette: &Palette) -> Ledger {
     if deliveries().any(|delivery| delivery.resurrected > 0) {
         fields.push(("Resurrected", |d| d.resurrected));
     }
+    if deliveries().any(|delivery| delivery.reordered_redelivered > 0) {
+        let place = fields.iter().position(|(name, _)| *name == "Reordered").map_or(fields.len(), |i| i + 1);
+        fields.insert(place, ("of these, redelivered", |d| d.reordered_redelivered));
+    }
     let rows = run
         .subjects
         .iter()

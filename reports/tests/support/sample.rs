@@ -321,6 +321,7 @@ pub(crate) fn delivery(messages: u64) -> Delivery {
         reordered: 0,
         corrupted: 0,
         stray: 0,
+        reordered_redelivered: 0,
         resurrected: 0,
         drain_deadline_passed: false,
         promise: Promise { delivery: "at-least-once".to_owned(), ordered_per_key: true },

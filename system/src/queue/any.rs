@@ -176,6 +176,11 @@ macro_rules! family {
             }
 
             #[inline]
+            fn redelivered(&self) -> bool {
+                match self { $($(#[cfg($gate)])? Self::$variant(inner) => inner.redelivered()),+ }
+            }
+
+            #[inline]
             async fn ack(self) -> Result<(), AckError> {
                 match self { $($(#[cfg($gate)])? Self::$variant(inner) => inner.ack().await),+ }
             }

@@ -105,6 +105,10 @@ impl<D: Delivery> Delivery for CompositeDelivery<D> {
         Some(self.attempt)
     }
 
+    fn redelivered(&self) -> bool {
+        self.attempt > 1 || self.delivery.as_ref().is_some_and(Delivery::redelivered)
+    }
+
     /// Fails only if no child took the answer: a child that did not will deliver its copy again, which is
     /// then recognised and dropped.
     async fn ack(mut self) -> Result<(), AckError> {

@@ -134,6 +134,11 @@ impl Delivery for NatsDelivery {
         self.attempt
     }
 
+    /// Also where the server has forgotten what it delivered.
+    fn redelivered(&self) -> bool {
+        self.attempt != Some(1)
+    }
+
     async fn ack(mut self) -> Result<(), AckError> {
         if !self.open {
             return Ok(());
