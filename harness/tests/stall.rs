@@ -34,8 +34,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Where other work takes the cores, what is measured is that work, and the lag says so: such a trial proves
 /// nothing about the percentiles and is repeated, this often at the most.
 const ATTEMPTS: usize = 6;
-/// The lag at p99 above which the harness did not keep its schedule.
-const KEPT_US: f64 = 2_000.0;
+/// The lag at p99 above which the harness did not keep its schedule: it is below the 5 % that are allowed.
+const KEPT_US: f64 = 4_000.0;
 
 /// A fifth of the messages wait, evenly up to 200 ms: p90 is 100 ms, p95 150 ms, p99 190 ms. Whoever
 /// measures from the actual send sees none of it, because nothing is sent late here either.
