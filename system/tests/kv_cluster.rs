@@ -21,3 +21,5 @@ mod interface;
 mod link;
 #[path = "kv_cluster/partitions.rs"]
 mod partitions;
+#[path = "support/ports.rs"]
+mod ports;

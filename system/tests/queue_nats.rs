@@ -14,6 +14,8 @@ mod consuming;
 mod faults;
 #[path = "queue_nats/opening.rs"]
 mod opening;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "queue_nats/server.rs"]
 mod server;
 #[path = "queue_nats/sink.rs"]

@@ -5,6 +5,8 @@
 mod api;
 mod hooks;
 mod membership;
+#[path = "../support/ports.rs"]
+mod ports;
 mod processes;
 mod security;
 mod storm;

@@ -10,6 +10,7 @@ use std::{
 
 use serde_json::Value;
 
+use crate::ports::free_port;
 use crate::support::{HEALTH, PATIENCE, ask_at};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,9 +24,7 @@ pub(crate) struct Process {
 }
 
 fn free_address() -> String {
-    // The port is given up again and may be taken meanwhile: a node that does not start fails its test.
-    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("127.0.0.1:{}", probe.local_addr().unwrap().port())
+    format!("127.0.0.1:{}", free_port())
 }
 
 impl Process {

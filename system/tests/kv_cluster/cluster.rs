@@ -1,7 +1,6 @@
 //! Starts, kills, pauses and asks a cluster of node processes.
 
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -13,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::link::Link;
+use crate::ports::free_port;
 
 /// Longest wait for a cluster to become whole again. Far above what it takes on an idle machine: a test must
 /// tell a cluster that does not heal from one that gets no processor.
@@ -40,11 +40,6 @@ pub(crate) struct Cluster {
     links: Vec<Vec<Link>>,
 }
 
-fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
 impl Cluster {
     /// `size` founders with a leader.
     pub(crate) async fn start(size: usize, flags: &[&str]) -> Self {
@@ -66,7 +61,7 @@ impl Cluster {
             flags: flags.iter().map(ToString::to_string).collect(),
             links: Vec::new(),
         };
-        let ports = free_ports(size);
+        let ports: Vec<u16> = (0..size).map(|_| free_port()).collect();
         let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         cluster.urls.clone_from(&urls);
         if linked {
@@ -91,7 +86,7 @@ impl Cluster {
 
     /// Starts a node that waits to be added.
     pub(crate) async fn start_joiner(&mut self, name: &str) -> usize {
-        let port = free_ports(1)[0];
+        let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         self.members.push(Member { name: name.into(), url, port, founders: None, process: None });
         let index = self.members.len() - 1;

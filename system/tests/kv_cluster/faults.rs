@@ -29,7 +29,9 @@ struct Load {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
     writers: JoinSet<Ledger>,
-    readers: JoinSet<u64>,
+    /// Linearizable reads that could have shown a stale value.
+    proofs: Arc<AtomicU64>,
+    readers: JoinSet<()>,
 }
 
 const KEYS: u64 = 20;
@@ -51,7 +53,7 @@ type Floors = Arc<Vec<Vec<AtomicU64>>>;
 
 fn start_load(cluster: &Cluster, writers: usize) -> Load {
     let stop = Arc::new(AtomicBool::new(false));
-    let written = Arc::new(AtomicU64::new(0));
+    let (written, proofs) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let urls: Vec<String> = cluster.members.iter().map(|member| member.url.clone()).collect();
     let floors: Floors =
         Arc::new((0..writers).map(|_| (0..KEYS).map(|_| AtomicU64::new(0)).collect()).collect());
@@ -60,16 +62,21 @@ fn start_load(cluster: &Cluster, writers: usize) -> Load {
         tasks.spawn(write(writer, urls.clone(), stop.clone(), written.clone(), floors.clone()));
     }
     for reader in 0..2 {
-        readers.spawn(read(reader, urls.clone(), stop.clone(), floors.clone()));
+        readers.spawn(read(reader, urls.clone(), stop.clone(), proofs.clone(), floors.clone()));
     }
-    Load { stop, written, writers: tasks, readers }
+    Load { stop, written, writers: tasks, proofs, readers }
 }
 
-/// Reads linearizably at one member after the other, and fails on the first stale answer. Answers how many
-/// reads proved something.
-async fn read(reader: usize, urls: Vec<String>, stop: Arc<AtomicBool>, floors: Floors) -> u64 {
+/// Reads linearizably at one member after the other, and fails on the first stale answer.
+async fn read(
+    reader: usize,
+    urls: Vec<String>,
+    stop: Arc<AtomicBool>,
+    proofs: Arc<AtomicU64>,
+    floors: Floors,
+) {
     let client = HttpClient::new();
-    let (mut turn, mut proofs) = (reader, 0);
+    let mut turn = reader;
     while !stop.load(Ordering::Relaxed) {
         turn += 1;
         let writer = turn % floors.len();
@@ -81,7 +88,7 @@ async fn read(reader: usize, urls: Vec<String>, stop: Arc<AtomicBool>, floors: F
             Ok(answer) if answer.status == StatusCode::OK => {
                 let found: u64 = std::str::from_utf8(&answer.body).unwrap().parse().unwrap();
                 assert!(found >= floor, "a stale read of w{writer}-{key} at {url}: {found} below {floor}");
-                proofs += u64::from(floor > 0);
+                proofs.fetch_add(u64::from(floor > 0), Ordering::Relaxed);
             }
             Ok(answer) if answer.status == StatusCode::NOT_FOUND => {
                 assert_eq!(floor, 0, "a stale read of w{writer}-{key} at {url}: nothing");
@@ -89,7 +96,6 @@ async fn read(reader: usize, urls: Vec<String>, stop: Arc<AtomicBool>, floors: F
             _ => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
-    proofs
 }
 
 async fn write(
@@ -155,12 +161,13 @@ impl Load {
 
     /// Ends the load and judges it against what the cluster holds now.
     async fn judge(mut self, cluster: &Cluster) -> u64 {
+        let proofs = || self.proofs.load(Ordering::Relaxed);
+        let proven = async |_: &Cluster| (proofs() > 20).then_some(());
+        cluster.until("enough reads could have shown a stale value", proven).await;
         self.stop.store(true, Ordering::Relaxed);
-        let mut proofs = 0;
         while let Some(reader) = self.readers.join_next().await {
-            proofs += reader.unwrap();
+            reader.unwrap();
         }
-        assert!(proofs > 20, "only {proofs} reads could have shown a stale value");
         let mut acknowledged = 0;
         let reader = cluster.leader().await;
         while let Some(ledger) = self.writers.join_next().await {

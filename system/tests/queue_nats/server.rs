@@ -1,12 +1,14 @@
 //! A real nats-server of a test's own: on a free port of loopback, in a directory that goes with it.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use queuebench_system::queue::nats::NatsConfig;
+
+use crate::ports::free_port;
 
 /// The program, if this machine has it; prints why not otherwise, and fails when it is required.
 pub(crate) fn program() -> Option<PathBuf> {
@@ -140,10 +142,6 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Whether every thread of a process is stopped.
