@@ -162,6 +162,15 @@ async fn delivered(node: &Process) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
+/// Asks until it is so.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Kills a follower and waits until the others have taken over what it had.
 async fn death(nodes: &mut [Process], directory: &Path, round: usize) -> Death {
     let count = nodes.len();
@@ -188,11 +197,24 @@ async fn death(nodes: &mut [Process], directory: &Path, round: usize) -> Death {
     let after = nodes[witness].view().await.unwrap().1;
     let (before, after) = (before.as_object().unwrap(), after.as_object().unwrap());
     let moved = before.iter().filter(|(id, partition)| after[*id] != **partition).count();
-    let hooks = delivered(&nodes[witness]).await - hooks;
+    // Hooks are told after the change shows.
+    let mut told = 0;
+    eventually("a hook is told of the death", async || {
+        told = delivered(&nodes[witness]).await - hooks;
+        told > 0
+    })
+    .await;
     let known = others(nodes, nodes[victim].number);
     nodes[victim].start(directory, &known);
     agree(nodes, directory).await;
-    Death { detected, agreed, moved, hooks }
+    // A member without partitions may be the next to die, and nothing would move.
+    let id = nodes[victim].id();
+    eventually("the returned member has partitions", async || {
+        let (_, partitions) = nodes[witness].view().await.unwrap();
+        partitions.to_string().contains(&format!("{id:?}"))
+    })
+    .await;
+    Death { detected, agreed, moved, hooks: told }
 }
 
 #[tokio::test(flavor = "multi_thread")]
