@@ -45,6 +45,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// What is promised to a load with or without keys: a backend may spread messages without a key as it
+    /// likes, so no order is promised to them.
+    pub fn promise_to(has_keys: bool, promise: queue::Promise) -> queue::Promise {
+        queue::Promise { ordered_per_key: promise.ordered_per_key && has_keys, ..promise }
+    }
+
     /// Counts every message by fate and holds it against `promise`. Every one of `groups` consumer groups
     /// owes all acknowledged messages; order is held against what is promised to that many consumers.
     pub fn judge(&self, promise: queue::Promise, groups: u16) -> Delivery {
@@ -222,6 +228,13 @@ mod tests {
         assert!(ledger.consumers[0].receive(0, 0, 1, false));
         let violations = ledger.judge(PROMISE, 1).violations;
         assert_eq!(violations, ["1 messages arrived after a later one of their key"]);
+    }
+
+    #[test]
+    fn no_order_is_promised_to_messages_without_keys() {
+        assert_eq!(Ledger::promise_to(true, PROMISE), PROMISE);
+        let judged = ledger(&[0, 1], &[&[1, 0]]).judge(Ledger::promise_to(false, PROMISE), 1);
+        assert_eq!((judged.reordered, judged.verdict), (1, DeliveryVerdict::Kept));
     }
 
     #[test]

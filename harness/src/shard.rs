@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Order};
+use crate::ledger::Ledger;
 use crate::plan::{Plan, Shard};
 use crate::profile::{MessageIds, Profile};
 use crate::store::{self, StoreConfig, StoreResult};
@@ -122,8 +123,10 @@ pub fn run(
     let task = Pass { plan, runtime: &runtime, orders, stop, spec: trial };
     let workload = &task.spec.profile.workload;
     let (trial_id, groups, topics) = (spec.trial_id, workload.groups, workload.topics);
+    let has_keys = workload.has_keys();
     let (outcome, promise, server_settings) =
         subject::with_queues(&spec.subject, &config, topics, &runtime, task)??;
+    let promise = Ledger::promise_to(has_keys, promise);
     let (record, histograms) = outcome.into_shard_record();
     let durability = match promise.durability {
         queue::Durability::Volatile => Durability::Volatile,

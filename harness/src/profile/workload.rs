@@ -39,6 +39,11 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Whether messages have keys, for an order to be promised to.
+    pub fn has_keys(&self) -> bool {
+        self.keys != Keys::None
+    }
+
     /// Producers of all topics.
     pub fn all_producers(&self) -> u16 {
         self.topics.saturating_mul(self.producers)

@@ -155,7 +155,8 @@ impl<'a, Q: Queue> Coordinator<'a, Q> {
             before,
             after: usage,
         };
-        let (promise, groups) = (self.topics[0].promise(), profile.workload.groups);
+        let groups = profile.workload.groups;
+        let promise = Ledger::promise_to(profile.workload.has_keys(), self.topics[0].promise());
         let judge = |ledger: &Ledger, _: &[_]| ledger.judge(promise, groups);
         assemble::assemble(collected, self.plan, self.spec, groups, judge, events)
     }
