@@ -7,7 +7,8 @@
 //! cargo run --release -p queuebench-benches --example against_tools -- kafka 127.0.0.1:9092 'libs/*' [rounds]
 //! ```
 //!
-//! `nats` wants the `nats` program on the path, `kafka` wants `java` and the class path of a distribution.
+//! `nats` wants the `nats` program on the path, `kafka` wants `java` and the class path of a distribution; both
+//! want `timeout`.
 //! Ours is a whole `queuebench run`: messages go through the queue trait, and ledger and recorder are on, so
 //! every message is stamped, checksummed, remembered and accounted for. A round in which ours lost one fails.
 //!
@@ -138,7 +139,7 @@ impl Bench {
     }
 
     fn nats_tool(&self, arguments: &[&str]) -> Result<String, Failure> {
-        told(Command::new("nats").args(["--no-context", "-s", &self.address]).args(arguments))
+        told(tool("nats").args(["--no-context", "-s", &self.address]).args(arguments))
     }
 
     fn kafka(&self, size: usize) -> Result<(), Failure> {
@@ -146,6 +147,7 @@ impl Bench {
         let (count, in_flight) = if size < 512 { (3_000_000, 100_000) } else { (600_000, 10_000) };
         for round in 0..self.rounds {
             let topic = format!("against-tools-{size}-{}-{round}", std::process::id());
+            self.kafka_topic("--create", &topic, &["--partitions", "4"])?;
             for (row, batch_bytes) in [(&mut large, 1_048_576), (&mut default, 16_384)] {
                 let ours = self.ours("kafka", &kafka_profile(size, in_flight, batch_bytes))?;
                 row.push(ours.publish_per_s, self.kafka_publish(&topic, size, count, batch_bytes)?);
@@ -153,10 +155,17 @@ impl Bench {
                     consume.push(ours.drain_per_s, self.kafka_consume(&topic, count)?);
                 }
             }
+            self.kafka_topic("--delete", &topic, &[])?;
         }
         large.print(&format!("publish {size} B, batch 1 MiB, /s"));
         default.print(&format!("publish {size} B, batch 16 KiB, /s"));
         consume.print(&format!("drain {size} B, offsets stored, /s"));
+        Ok(())
+    }
+
+    fn kafka_topic(&self, action: &str, topic: &str, more: &[&str]) -> Result<(), Failure> {
+        let about = ["--bootstrap-server", &self.address, action, "--topic", topic];
+        self.kafka_tool("org.apache.kafka.tools.TopicCommand", &[&about[..], more].concat())?;
         Ok(())
     }
 
@@ -210,7 +219,7 @@ impl Bench {
     }
 
     fn kafka_tool(&self, class: &str, arguments: &[&str]) -> Result<String, Failure> {
-        told(Command::new("java").args(["-Xmx1g", "-cp", &self.class_path, class]).args(arguments))
+        told(tool("java").args(["-Xmx1g", "-cp", &self.class_path, class]).args(arguments))
     }
 
     /// One trial of the harness against the same server.
@@ -312,6 +321,13 @@ linger_ms = 5
 batch_bytes = {batch_bytes}
 "#
     )
+}
+
+/// A tool that is given up after a while: the consumers among them wait for ever for a message too few.
+fn tool(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["120", program]);
+    command
 }
 
 /// What a program printed, if it ended well.
