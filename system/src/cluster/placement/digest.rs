@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn every_length_around_a_block_hashes_as_the_crate_does() {
         for length in 0..=2 * BLOCK_KEY_BYTES + 40 {
-            let key: Vec<u8> = (0..length).map(|at| u8::try_from((at * 37 + length) % 256).unwrap()).collect();
+            let key: Vec<u8> =
+                (0..length).map(|at| u8::try_from((at * 37 + length) % 256).unwrap()).collect();
             assert_eq!(leading_u32(&key), of_any(&key), "{length} bytes");
         }
     }
