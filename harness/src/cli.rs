@@ -251,7 +251,9 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Shard(shard) => shard.run(),
             Command::Merge(merge) => merge.run(),
-            Command::Kvnode(_) | Command::Clusternode(_) => Err(anyhow::anyhow!("a node runs instead of the command line")),
+            Command::Kvnode(_) | Command::Clusternode(_) => {
+                Err(anyhow::anyhow!("a node runs instead of the command line"))
+            }
         };
         result.unwrap_or_else(|error| {
             say(&format!("error: {error:#}"));

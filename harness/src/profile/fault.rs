@@ -89,8 +89,7 @@ impl Fault {
         let end = |fault: &Self| fault.at.0 + fault.duration.map(|d| d.0).unwrap_or_default();
         // One death of a cluster at a time, so that each has figures of its own.
         let cluster = self.cluster_target().is_some() && other.cluster_target().is_some();
-        let same =
-            self.target.is_none() || other.target.is_none() || self.target == other.target || cluster;
+        let same = self.target.is_none() || other.target.is_none() || self.target == other.target || cluster;
         same && self.at.0 <= end(other) && other.at.0 <= end(self)
     }
 }
