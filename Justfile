@@ -12,6 +12,16 @@ test *ARGS:
 test-faults *ARGS:
     QUEUEBENCH_KV_KILLS=200 QUEUEBENCH_KV_FAILOVERS=50 cargo test -p queuebench-system --test kv_cluster {{ARGS}} -- --nocapture
 
+# The long form of the membership storms: 10,000 simulated ones, then five minutes of kills and pauses of real
+# processes, and 24 deaths with their times.
+test-storms SEEDS="10000" SECONDS="300" *ARGS:
+    QUEUEBENCH_SIM_SEEDS={{SEEDS}} cargo test --release -p queuebench-system --no-default-features --features cluster --test cluster_simulation {{ARGS}} -- --nocapture
+    QUEUEBENCH_STORM_SECONDS={{SECONDS}} cargo test --release -p queuebench-system --no-default-features --features cluster --test cluster_nodes storm {{ARGS}} -- --nocapture --test-threads 1
+
+# Messages per second and time to agree against the number of nodes, up to a hundred, simulated.
+cluster-scale:
+    cargo test --release -p queuebench-system --no-default-features --features cluster --test cluster_simulation agree -- --nocapture --test-threads 1
+
 # The cluster library at work: three nodes, a load, one killed, nothing acknowledged lost.
 cluster-examples:
     for mode in server-side sync-replication async-replication custom-data; do system/examples/cluster/run-$mode.sh; done

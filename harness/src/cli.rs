@@ -67,6 +67,28 @@ enum Command {
     /// A node of our own store, for comparisons that start one
     #[command(hide = true)]
     Kvnode(Box<queuebench_system::kv::program::Args>),
+    /// A node of our own cluster, for runs that start one
+    #[command(hide = true)]
+    Clusternode(Box<queuebench_system::cluster::program::Args>),
+}
+
+/// A node of ours, with a log and an exit code of its own.
+#[derive(Debug)]
+pub enum Node {
+    /// Of the key-value store.
+    Store(Box<queuebench_system::kv::program::Args>),
+    /// Of a coordination cluster.
+    Cluster(Box<queuebench_system::cluster::program::Args>),
+}
+
+impl Node {
+    /// Runs it until it is asked to stop or fails.
+    pub fn run(self) -> std::process::ExitCode {
+        match self {
+            Self::Store(args) => queuebench_system::kv::program::run(*args),
+            Self::Cluster(args) => queuebench_system::cluster::program::run(*args),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,14 +216,14 @@ impl Cli {
         matches!(self.command, Command::Serve(_))
     }
 
-    /// What to be instead of the command line: a node of our own store, which has a log and an exit code of
-    /// its own.
+    /// What to be instead of the command line: a node of our own.
     ///
     /// # Errors
     /// Gives the command line back where it is one.
-    pub fn node(self) -> Result<queuebench_system::kv::program::Args, Box<Self>> {
+    pub fn node(self) -> Result<Node, Box<Self>> {
         match self.command {
-            Command::Kvnode(args) => Ok(*args),
+            Command::Kvnode(args) => Ok(Node::Store(args)),
+            Command::Clusternode(args) => Ok(Node::Cluster(args)),
             command => Err(Box::new(Self { command })),
         }
     }
@@ -229,7 +251,9 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Shard(shard) => shard.run(),
             Command::Merge(merge) => merge.run(),
-            Command::Kvnode(_) => Err(anyhow::anyhow!("a node runs instead of the command line")),
+            Command::Kvnode(_) | Command::Clusternode(_) => {
+                Err(anyhow::anyhow!("a node runs instead of the command line"))
+            }
         };
         result.unwrap_or_else(|error| {
             say(&format!("error: {error:#}"));

@@ -8,7 +8,7 @@
 //! - [`clock`], [`envelope`], [`ledger`], [`recorder`]: time, proof and latencies.
 //! - [`trial`]: one pass of a profile over one queue, in this process.
 //! - [`operation`]: the same for subjects that are operated on rather than published to.
-//! - [`store`]: key-value stores as such subjects.
+//! - [`store`], [`cluster`]: key-value stores and coordination clusters as such subjects.
 //! - [`shard`]: a trial, or a part of one, as a process; [`event`]: what it tells meanwhile; [`merge`]: the
 //!   parts joined.
 //! - [`consistency`]: judges the recorded history of a store.
@@ -20,11 +20,13 @@
 pub mod capacity;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod consistency;
 pub mod envelope;
 pub mod event;
 pub mod exit;
 pub mod ledger;
+mod line;
 pub mod merge;
 pub mod operation;
 pub mod plan;

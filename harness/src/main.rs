@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     // Clap prints usage errors itself and ends with 2.
     let cli = match Cli::parse().node() {
-        Ok(node) => return queuebench_system::kv::program::run(node),
+        Ok(node) => return node.run(),
         Err(cli) => cli,
     };
     if cli.logs_itself() {

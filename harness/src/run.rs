@@ -15,18 +15,21 @@ use queuebench_reports::record::{self, Run, Skipped, Subject, Warning};
 use queuebench_testcontainers::Via;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::ClusterConfig;
 use crate::consistency::Verdict;
 use crate::plan::mix;
-use crate::profile::Profile;
-use crate::subject::{SubjectConfig, SubjectRequest, configure};
+use crate::profile::{Fault, Profile};
+use crate::subject::{Backend, SubjectConfig, SubjectRequest, configure};
 use crate::ui::Ui;
 
 mod calibrate;
 mod capacity;
 mod conductor;
+mod deaths;
 mod ensemble;
 pub mod environment;
 mod gates;
+mod nodes;
 mod pass;
 mod process;
 mod sampler;
@@ -237,8 +240,12 @@ impl Work {
     fn warn_of_faults_left_out(&mut self, request: &SubjectRequest, servers: &Servers) {
         let breakable = servers.breakable(request);
         let faults = &self.spec.profile.faults;
-        let left_out =
-            faults.iter().filter(|fault| !breakable.iter().any(|s| fault.hits(s.backend()))).count();
+        let is_cluster = request.backend == Backend::Cluster;
+        let hits = |fault: &&Fault| {
+            breakable.iter().any(|s| fault.hits(s.backend()))
+                || is_cluster && fault.cluster_target().is_some()
+        };
+        let left_out = faults.iter().filter(|fault| !hits(fault)).count();
         if left_out > 0 {
             self.record.warnings.push(Warning {
                 code: "fault-not-applied".to_owned(),
@@ -282,8 +289,8 @@ impl Work {
                 match result {
                     Ok(finished) => {
                         bar.finish(&finished.result.record.trial);
-                        let is_pipeline = request.backend.of_pipeline().is_some();
-                        self.take(at, finished, servers.pids(request).is_empty() && !is_pipeline);
+                        let own = request.backend.has_own_processes();
+                        self.take(at, finished, servers.pids(request).is_empty() && !own);
                     }
                     Err(failure) => {
                         bar.fail(&format!("{failure:#}"));
@@ -321,9 +328,10 @@ impl Work {
             self.take_consistency(&subject, store);
         }
         let subject = &mut self.record.subjects[at];
-        let Finished { result, histograms, usage, warnings, faults } = finished;
+        let Finished { result, histograms, usage, warnings, faults, deaths } = finished;
         let mut trial = result.record.trial;
         trial.faults = faults;
+        trial.deaths = deaths;
         usage.fill(&mut trial, result.record.started_ns);
         trial.resources.subject_observed = !unobserved;
         subject.durability = result.durability;
@@ -392,6 +400,10 @@ impl Work {
 fn visible_settings(config: &serde_json::Value) -> record::Settings {
     if let Some(store) = config.get("store").and_then(|v| v.as_object()) {
         let shown = store.iter().filter(|(key, _)| !["prefix", "endpoints"].contains(&key.as_str()));
+        return shown.map(|(key, value)| (key.clone(), value.clone())).collect();
+    }
+    if let Some(cluster) = config.get("cluster").and_then(|v| v.as_object()) {
+        let shown = cluster.iter().filter(|(key, _)| !ClusterConfig::PLACES.contains(&key.as_str()));
         return shown.map(|(key, value)| (key.clone(), value.clone())).collect();
     }
     let typed = serde_json::from_value::<SubjectConfig>(config.clone());

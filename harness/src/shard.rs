@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::{self, ClusterConfig};
 use crate::event::{Event, Order};
 use crate::ledger::Ledger;
 use crate::plan::{Plan, Shard};
@@ -112,6 +113,11 @@ pub fn run(
         let config = serde_json::from_value(config.clone()).context("`config` does not describe a store")?;
         return over_store(&config, &plan, &trial, out, stop);
     }
+    if let Some(config) = spec.config.get("cluster") {
+        let config =
+            serde_json::from_value(config.clone()).context("`config` does not describe a cluster")?;
+        return over_cluster(&config, &plan, &trial, out, stop);
+    }
     let config: SubjectConfig =
         serde_json::from_value(spec.config).context("`config` does not describe a subject")?;
     // Connections that belong to the queue rather than to a producer or consumer live here.
@@ -159,13 +165,35 @@ fn over_store(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (outcome, store) = store::run(config, plan, spec, out, stop, &mut |event| emit(&event))?;
+    write_operated(outcome, spec, Some(store), out)
+}
+
+/// A trial over a cluster, whose log is flushed as a store's is.
+fn over_cluster(
+    config: &ClusterConfig,
+    plan: &Arc<Plan>,
+    spec: &TrialSpec,
+    out: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let outcome = cluster::run(config, plan, spec, stop, &mut |event| emit(&event))?;
+    write_operated(outcome, spec, None, out)
+}
+
+/// Leaves what was operated on rather than published to.
+fn write_operated(
+    outcome: TrialOutcome,
+    spec: &TrialSpec,
+    store: Option<StoreResult>,
+    out: &Path,
+) -> anyhow::Result<()> {
     let (record, histograms) = outcome.into_shard_record();
     let result = ShardResult {
         shard: spec.shard,
         trial_id: spec.trial_id,
         subject: spec.subject.clone(),
         promise: None,
-        store: Some(store),
+        store,
         groups: 0,
         record,
         durability: Durability::PowerLoss,

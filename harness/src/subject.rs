@@ -42,11 +42,13 @@ pub enum Backend {
     Kv,
     /// etcd, three members.
     Etcd,
+    /// Our own coordination cluster.
+    Cluster,
 }
 
 impl Backend {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Memory,
         Self::Nats,
         Self::Kafka,
@@ -58,6 +60,7 @@ impl Backend {
         Self::PipelineComposite,
         Self::Kv,
         Self::Etcd,
+        Self::Cluster,
     ];
     /// What `compare queues` compares unless told otherwise.
     pub const COMPARED: [Self; 4] = [Self::Memory, Self::Nats, Self::Kafka, Self::Composite];
@@ -79,6 +82,7 @@ impl Backend {
             Self::PipelineComposite => "pipeline-composite",
             Self::Kv => "kv",
             Self::Etcd => "etcd",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -92,11 +96,16 @@ impl Backend {
         Self::STORES.contains(&self)
     }
 
+    /// Whether its processes are our own, fresh for every trial.
+    pub fn has_own_processes(self) -> bool {
+        self == Self::Cluster || self.of_pipeline().is_some()
+    }
+
     /// The servers that it needs.
     pub fn servers(self) -> &'static [queuebench_testcontainers::Backend] {
         use queuebench_testcontainers::Backend as Server;
         match self {
-            Self::Memory | Self::Null | Self::PipelineMemory => &[],
+            Self::Memory | Self::Null | Self::PipelineMemory | Self::Cluster => &[],
             Self::Nats | Self::PipelineNats => &[Server::Nats],
             Self::Kafka | Self::PipelineKafka => &[Server::Kafka],
             Self::Composite | Self::PipelineComposite => &[Server::Nats, Server::Kafka],

@@ -1,5 +1,7 @@
 //! The program as a user runs it: exit codes, refusals, an interrupted run, a killed one.
 
+#[path = "cli/cluster.rs"]
+mod cluster;
 #[path = "cli/objectives.rs"]
 mod objectives;
 #[path = "cli/servers.rs"]

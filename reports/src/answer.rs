@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 mod capacity;
+mod deaths;
 
 pub(crate) use capacity::slo_words;
 
@@ -68,6 +69,7 @@ pub fn answer(run: &Run) -> Answer {
             details.push(facts(run, subject, latency_phase.as_deref(), throughput_phase.as_deref()));
         }
     }
+    details.extend(run.subjects.iter().filter_map(|subject| deaths::sentence(run, subject)));
     details.extend(fell_behind(run));
     details.extend(skipped(run));
     Answer { headline, details }

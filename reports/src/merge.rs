@@ -193,6 +193,11 @@ fn merge_trial(trial: &mut Trial, shard: Trial) {
             trial.faults.push(fault);
         }
     }
+    for death in shard.deaths {
+        if !trial.deaths.contains(&death) {
+            trial.deaths.push(death);
+        }
+    }
     merge_series(&mut trial.series, shard.series);
     trial.backlog = match (trial.backlog, shard.backlog) {
         (Some(mut a), Some(b)) => {

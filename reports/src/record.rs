@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::gate::GateResult;
 
 mod capacity;
+mod death;
 mod delivery;
 mod environment;
 mod phase;
@@ -17,6 +18,7 @@ mod series;
 mod subject;
 
 pub use capacity::{Capacity, CapacityLimit, CapacitySearch, Probe, ProbeKind};
+pub use death::Death;
 pub use delivery::{Delivery, DeliveryVerdict, Promise};
 pub use environment::{ContainerEngine, Environment};
 pub use phase::{Latency, LoadVerdict, Model, Phase};
@@ -44,7 +46,7 @@ pub struct Run {
     /// The run was interrupted: what was measured is here, the rest is not.
     #[serde(default)]
     pub partial: bool,
-    /// What was compared: `queues`, `pipeline`, `kv`.
+    /// What was compared: `queues`, `pipeline`, `kv`, `cluster`.
     #[serde(default)]
     pub compared: String,
     /// The command line that repeats this run.

@@ -11,9 +11,11 @@ use crate::record::{Interval, PhaseSummary, Run, Subject, Trial};
 mod across;
 mod bootstrap;
 mod comparison;
+mod deaths;
 mod metric;
 mod warning;
 
+pub(crate) use deaths::{DeathFigure, deaths, over_deaths};
 pub(crate) use warning::{and, plural};
 
 pub use across::{RunComparison, compare_runs};

@@ -15,7 +15,8 @@
 //! - [`view`], [`export`]: the JSON that is shown and written out.
 //! - [`changes`]: who has to copy what when partitions change hands, and the plan to look at before.
 //! - [`status`], [`tls`]: how a node is, and who may talk to it.
-//! - [`options`], [`machine`], [`kit`]: the running node, on the Raft plumbing it shares with the store.
+//! - [`options`], [`machine`], [`kit`]: the running node, on the Raft plumbing it shares with the store;
+//!   [`program`]: the node as a program.
 
 pub mod bytes64;
 pub mod changes;
@@ -34,6 +35,7 @@ pub mod name;
 pub mod node;
 pub mod options;
 pub mod placement;
+pub mod program;
 pub mod state;
 pub mod status;
 pub mod tls;

@@ -50,6 +50,7 @@ pub use cluster::{Cluster, start_cluster};
 pub use error::{FaultError, LogTail, StartError};
 pub use external::{Credentials, External};
 pub use options::{ContainerNetwork, Progress, StartOptions};
+pub use ports::Port;
 pub use running::{Facts, Running};
 pub use service::{Service, ServiceError, ServiceSpec};
 pub use start::{start, sweep};

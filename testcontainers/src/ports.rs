@@ -18,15 +18,19 @@ static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(|| Mutex::new(HashSe
 
 /// A port that nobody listens on now, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Port(u16);
+pub struct Port(u16);
 
 impl Port {
-    pub(crate) fn number(&self) -> u16 {
+    /// As it stands in an address.
+    pub fn number(&self) -> u16 {
         self.0
     }
 
     /// Any free one.
-    pub(crate) fn free() -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// When none was found among some hundred that were looked at.
+    pub fn free() -> std::io::Result<Self> {
         let range = candidates();
         let span = u64::from(range.end - range.start);
         let random = RandomState::new();

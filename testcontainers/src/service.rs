@@ -17,6 +17,8 @@ use crate::native::{Invocation, Process};
 
 /// Between two looks at the log.
 const LOOK: Duration = Duration::from_millis(5);
+/// Until a killed child is gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How to start a service.
 #[derive(Clone, Debug)]
@@ -134,13 +136,45 @@ impl Service {
         self.process.pid()
     }
 
+    /// Ends it without a word and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(self) -> Result<(), ServiceError> {
+        self.signal(Signal::KILL)?;
+        match timeout(KILL_LIMIT, self.process.exited()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ServiceError::Killed { name: self.name, waited: KILL_LIMIT }),
+        }
+    }
+
+    /// Freezes it: its connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// When it cannot be reached by a signal.
+    pub fn pause(&self) -> Result<(), ServiceError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it cannot be reached by a signal.
+    pub fn resume(&self) -> Result<(), ServiceError> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), ServiceError> {
+        let failed = |source| ServiceError::Spawn { name: self.name.clone(), source };
+        self.process.signal(signal).map_err(failed)
+    }
+
     /// Asks it to stop and waits for its end; kills it when `deadline` has passed.
     ///
     /// # Errors
     /// When it did not end by itself in time, or said that something was left undone.
     pub async fn stop(self, deadline: Duration) -> Result<(), ServiceError> {
-        let failed = |source| ServiceError::Spawn { name: self.name.clone(), source };
-        self.process.signal(Signal::TERM).map_err(failed)?;
+        self.signal(Signal::TERM)?;
         match timeout(deadline, self.process.exited()).await {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => {

@@ -33,6 +33,8 @@ impl Backends {
         for backend in [Backend::Memory, Backend::Null] {
             row(backend.name(), "embedded", "available", "in the trial's own process");
         }
+        let own = "nodes of this very program, fresh for every trial";
+        row(Backend::Cluster.name(), "native", "available", own);
         for way in ways {
             let versioned = |version: Option<String>, what: &str| {
                 version.map_or_else(|| what.to_owned(), |version| format!("{version}: {what}"))

@@ -15,9 +15,10 @@ use crate::ui::Ui;
 
 /// Compares backends under one profile.
 pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
-    let queue = |backend: Backend| match backend.is_store() {
-        false => Ok(backend),
-        true => Err(Usage(format!("{backend} is a store, see `queuebench compare kv`"))),
+    let queue = |backend: Backend| match backend {
+        Backend::Cluster => Err(Usage(format!("{backend} is no queue, see `queuebench run cluster`"))),
+        _ if backend.is_store() => Err(Usage(format!("{backend} is a store, see `queuebench compare kv`"))),
+        _ => Ok(backend),
     };
     among("queues", backends, queue, profile, options)
 }
@@ -79,8 +80,10 @@ pub(super) fn file(file: &Path, options: RunOptions) -> anyhow::Result<Exit> {
     let subjects = names
         .iter()
         .map(|name| SubjectRequest::new(name, &profile, durability).map_err(Usage))
-        .collect::<Result<_, _>>()?;
-    execute("queues", subjects, profile, format!("queuebench run {name}"), options)
+        .collect::<Result<Vec<_>, _>>()?;
+    let clusters = subjects.iter().all(|subject| subject.backend == Backend::Cluster);
+    let compared = if clusters { "cluster" } else { "queues" };
+    execute(compared, subjects, profile, format!("queuebench run {name}"), options)
 }
 
 /// Runs and shows it.

@@ -1,6 +1,6 @@
 //! The profiles that come with the program. Each is a file a user can print and change.
 
-const ALL: [(&str, &str); 11] = [
+const ALL: [(&str, &str); 13] = [
     ("smoke", include_str!("../../profiles/smoke.toml")),
     ("standard", include_str!("../../profiles/standard.toml")),
     ("ramp", include_str!("../../profiles/ramp.toml")),
@@ -12,6 +12,8 @@ const ALL: [(&str, &str); 11] = [
     ("pipeline-smoke", include_str!("../../profiles/pipeline-smoke.toml")),
     ("kv-smoke", include_str!("../../profiles/kv-smoke.toml")),
     ("kv", include_str!("../../profiles/kv.toml")),
+    ("cluster-smoke", include_str!("../../profiles/cluster-smoke.toml")),
+    ("cluster", include_str!("../../profiles/cluster.toml")),
 ];
 
 /// Names, in the order in which they are listed.

@@ -25,6 +25,7 @@ pub(super) struct Finished {
     pub(super) usage: SubjectUsage,
     pub(super) warnings: Vec<String>,
     pub(super) faults: Vec<record::Fault>,
+    pub(super) deaths: Vec<record::Death>,
 }
 
 /// What happens around the shards while they work.
@@ -190,7 +191,8 @@ pub(super) async fn perform(
             crate::merge::merge(folders)?
         }
     };
-    Ok(Finished { result, histograms, usage: sampler.finish(), warnings, faults: timeline.take() })
+    let (faults, deaths) = timeline.take();
+    Ok(Finished { result, histograms, usage: sampler.finish(), warnings, faults, deaths })
 }
 
 async fn give(shards: &mut [ShardProcess], order: &Order) {

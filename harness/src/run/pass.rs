@@ -3,9 +3,11 @@
 use anyhow::Context as _;
 
 use super::ensemble::{Around, Finished, perform};
+use super::nodes::Nodes;
 use super::services::Services;
 use super::timeline::Timeline;
 use super::{Servers, Work};
+use crate::cluster::ClusterConfig;
 use crate::plan::mix;
 use crate::profile::{MessageIds, Profile};
 use crate::shard::ShardSpec;
@@ -39,6 +41,7 @@ impl Work {
         let name = format!("qb-{}-{}-{}", self.short_id, safe(&request.name), pass.label);
         let mut config = configure(request, pass.profile, servers.addresses(request), &name)?;
         let services = self.services(&mut config, servers.addresses(request), &name).await?;
+        let nodes = self.nodes(&mut config, &name, bar).await?;
         let spec = ShardSpec {
             subject: request.name.clone(),
             config,
@@ -56,24 +59,29 @@ impl Work {
         };
         let folder = format!("{}-{}", safe(&request.name), pass.label);
         let scratch = self.folder.path().join("shards").join(&folder);
-        // A store's history is one file; a pipeline's ids are compared in one process.
+        // A store's history is one file; a pipeline's ids and a cluster's values are held in one process.
         let one = request.backend.is_embedded()
             || request.backend.is_store()
-            || request.backend.of_pipeline().is_some();
+            || request.backend.has_own_processes();
         let shards = if one { 1 } else { pass.profile.shards };
-        let timeline = Timeline::new(&pass.profile.faults, &servers.breakable(request));
+        let timeline = Timeline::new(&pass.profile.faults, &servers.breakable(request), nodes.as_ref());
         let pids = || {
             let mut pids = servers.pids(request);
             pids.extend(services.iter().flat_map(Services::pids));
+            pids.extend(nodes.iter().flat_map(Nodes::pids));
             pids
         };
         let around = Around { bar, pids: &pids, timeline: &timeline, stop };
         let finished = perform(&spec, shards, &scratch, &around).await;
-        // Services end in order also when the trial failed.
-        let problems = match services {
+        // Services and nodes end in order also when the trial failed.
+        let mut problems = match services {
             Some(services) => services.stop().await,
             None => Vec::new(),
         };
+        drop(timeline);
+        if let Some(nodes) = nodes {
+            problems.extend(nodes.stop().await);
+        }
         let mut finished = finished?;
         finished.warnings.extend(problems);
         if finished.result.store.is_some() {
@@ -99,6 +107,23 @@ impl Work {
         let services = Services::start(&mut pipeline, addresses, name, &logs).await?;
         *config = serde_json::to_value(SubjectConfig::Pipeline(pipeline))?;
         Ok(Some(services))
+    }
+
+    /// Starts the nodes of a cluster subject and fills in where they are; nothing for any other.
+    async fn nodes(
+        &self,
+        config: &mut serde_json::Value,
+        name: &str,
+        bar: &TrialBar,
+    ) -> anyhow::Result<Option<Nodes>> {
+        let Some(settings) = config.get("cluster") else { return Ok(None) };
+        let mut cluster: ClusterConfig = serde_json::from_value(settings.clone())?;
+        bar.remark(&format!("starting {} nodes", cluster.nodes));
+        let folder = self.folder.path();
+        let data = folder.join("shards").join(format!("{name}-data"));
+        let nodes = Nodes::start(&mut cluster, name, &data, &folder.join("logs")).await?;
+        *config = serde_json::json!({ "cluster": cluster });
+        Ok(Some(nodes))
     }
 
     /// The history of a store's trial stays with the run, for `queuebench verify`.

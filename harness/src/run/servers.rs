@@ -8,7 +8,7 @@ use queuebench_system::queue::Durability;
 use queuebench_testcontainers as containers;
 use tokio_util::sync::CancellationToken;
 
-use crate::subject::{Addresses, SubjectRequest};
+use crate::subject::{Addresses, Backend, SubjectRequest};
 use crate::ui::Ui;
 
 /// All servers of a run.
@@ -62,6 +62,9 @@ impl Servers {
         ui: &Ui,
         stop: &CancellationToken,
     ) -> Result<(), String> {
+        if request.backend == Backend::Cluster && self.via == containers::Via::Docker {
+            return Err("clusters are started natively only".to_owned());
+        }
         for &backend in request.backend.servers() {
             let flushed = is_flushed(request);
             if self.find(backend, flushed).is_none() {
@@ -175,16 +178,16 @@ impl Servers {
 
     pub(super) fn provisioner(&self, request: &SubjectRequest) -> Provisioner {
         // A composite's servers are all started the same way unless one is external, which then counts.
-        let is_pipeline = request.backend.of_pipeline().is_some();
-        // The services of a pipeline are child processes, whatever they run over.
-        let mut found = if is_pipeline { Provisioner::Native } else { Provisioner::Embedded };
+        let own = request.backend.has_own_processes();
+        // Processes of our own are children, whatever they run over.
+        let mut found = if own { Provisioner::Native } else { Provisioner::Embedded };
         for server in self.of(request) {
             let one = match server.provisioner() {
                 containers::Provisioner::Docker => Provisioner::Docker,
                 containers::Provisioner::Native => Provisioner::Native,
                 containers::Provisioner::External => Provisioner::External,
             };
-            if found != Provisioner::External && !is_pipeline || one == Provisioner::External {
+            if found != Provisioner::External && !own || one == Provisioner::External {
                 found = one;
             }
         }

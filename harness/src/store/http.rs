@@ -7,23 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request as HttpRequest, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::StoreConfig;
 use super::answer::{Answer, Failure, Seen, decode};
 use super::client::{Client, Request};
+use crate::line::{CONNECT_LIMIT, Sender, ask, open};
 
-/// How long a connection may take to be made.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Between two questions who leads.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
-
-type Sender = SendRequest<Full<Bytes>>;
 
 /// One lane's open connections: to the leader and to a member of its own.
 #[derive(Default)]
@@ -90,7 +84,7 @@ impl Client for HttpClient {
         }
         let mut states = Vec::new();
         for member in &self.members {
-            let body = ask(member, "/raft/hash", self.timeout).await?;
+            let (_, body) = ask(member, "/raft/hash", self.timeout).await?;
             let state: State = serde_json::from_slice(&body).map_err(|e| format!("{member}: {e}"))?;
             states.push((state.revision, state.hash));
         }
@@ -106,7 +100,7 @@ impl HttpClient {
             url: String,
         }
         for member in &self.members {
-            let Ok(body) = ask(member, "/raft/leader", CONNECT_LIMIT).await else { continue };
+            let Ok((_, body)) = ask(member, "/raft/leader", CONNECT_LIMIT).await else { continue };
             let Ok(leader) = serde_json::from_slice::<Leader>(&body) else { continue };
             let address = leader.url.strip_prefix("http://").unwrap_or(&leader.url);
             *self.leader.borrow_mut() = Rc::from(address);
@@ -152,30 +146,6 @@ impl HttpClient {
         }
         open(target).await
     }
-}
-
-async fn open(target: &str) -> Result<Sender, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{target}: {error}");
-    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(target)).await;
-    let stream = stream.map_err(|_| failed(&"no connection in time"))?.map_err(|e| failed(&e))?;
-    stream.set_nodelay(true).map_err(|e| failed(&e))?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
-    // Ends with its sender; what breaks it is told to the request under way.
-    tokio::task::spawn_local(connection);
-    Ok(sender)
-}
-
-/// One question on a connection of its own.
-async fn ask(target: &str, path: &str, limit: Duration) -> Result<Bytes, String> {
-    let exchange = async {
-        let mut sender = open(target).await?;
-        let request = HttpRequest::get(path).header(header::HOST, target).body(Full::default());
-        let response = sender.send_request(request.map_err(|e| e.to_string())?).await;
-        let response = response.map_err(|e| format!("{target}: {e}"))?;
-        let body = response.into_body().collect().await.map_err(|e| format!("{target}: {e}"))?;
-        Ok(body.to_bytes())
-    };
-    timeout(limit, exchange).await.map_err(|_| format!("{target}: no answer within {limit:?}"))?
 }
 
 /// Keys of a trial are of letters, digits, dashes and slashes: nothing to escape.

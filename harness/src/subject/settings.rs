@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::pipeline::PipelineConfig;
 use super::{Backend, SettingsError, SubjectRequest};
+use crate::cluster::{ClusterConfig, ClusterOperation};
 use crate::profile::{Keys, Profile};
 use crate::store::{StoreConfig, StoreOperation};
 
@@ -62,6 +63,9 @@ pub fn configure(
     if request.backend.is_store() {
         return configure_store(request, profile, addresses.members, name);
     }
+    if request.backend == Backend::Cluster {
+        return configure_cluster(request, profile, name);
+    }
     let in_flight = profile.max_in_flight() as usize;
     if let Some(queue) = request.backend.of_pipeline() {
         return pipeline(request, profile, queue);
@@ -71,8 +75,8 @@ pub fn configure(
         _ => Durability::ProcessCrash,
     });
     let base = match request.backend {
-        // Stores are configured above.
-        Backend::Null | Backend::Kv | Backend::Etcd => SubjectConfig::Null,
+        // Stores and clusters are configured above.
+        Backend::Null | Backend::Kv | Backend::Etcd | Backend::Cluster => SubjectConfig::Null,
         Backend::Memory => SubjectConfig::Memory(MemoryConfig {
             capacity: MEMORY_CAPACITY.max(in_flight),
             full: FullPolicy::Wait,
@@ -161,6 +165,43 @@ fn configure_store(
     }
     let typed: StoreConfig = serde_json::from_value(store).map_err(|e| refuse(e.to_string()))?;
     Ok(serde_json::json!({ "store": typed }))
+}
+
+/// The settings of a cluster, as JSON that [`ClusterConfig`] reads, under the key `cluster`. Where its nodes
+/// are is filled in when they run.
+fn configure_cluster(
+    request: &SubjectRequest,
+    profile: &Profile,
+    name: &str,
+) -> Result<Value, SettingsError> {
+    let refuse = |reason: String| SettingsError::Override { subject: request.name.clone(), reason };
+    if request.durability.is_some_and(|wanted| wanted != Durability::PowerLoss) {
+        return Err(refuse(
+            "a cluster flushes before it answers: what it acknowledges survives power-loss".to_owned(),
+        ));
+    }
+    if profile.workload.keys == Keys::None {
+        return Err(refuse("a cluster needs keys in the profile's workload".to_owned()));
+    }
+    if profile.faults.iter().any(|fault| fault.target.is_none()) {
+        return Err(refuse(
+            "a fault must name the node: `target` is cluster-follower or cluster-leader".to_owned(),
+        ));
+    }
+    for phase in &profile.phases {
+        ClusterOperation::of_phase(phase.operation.as_deref())
+            .map_err(|reason| refuse(format!("phase `{}`: {reason}", phase.name)))?;
+    }
+    let mut cluster = serde_json::json!({ "prefix": name });
+    for (key, setting) in &request.overrides {
+        if ClusterConfig::PLACES.contains(&key.as_str()) {
+            return Err(refuse(format!("`{key}` is filled in for each trial")));
+        }
+        cluster[key] = serde_json::to_value(setting).map_err(|e| refuse(e.to_string()))?;
+    }
+    let typed: ClusterConfig = serde_json::from_value(cluster).map_err(|e| refuse(e.to_string()))?;
+    typed.validate().map_err(refuse)?;
+    Ok(serde_json::json!({ "cluster": typed }))
 }
 
 /// The settings of a backend in a subject's configuration: its own, or those of a composite's child.

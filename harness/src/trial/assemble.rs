@@ -108,6 +108,7 @@ pub(crate) fn assemble(
         faults: Vec::new(),
         series: series(collected.window_ns, u64::from(groups), &sent, &acknowledged, &received),
         backlog: collected.backlog,
+        deaths: Vec::new(),
     };
     Ok(TrialOutcome { trial, histograms, ledger, started_ns: collected.origin, partial: collected.partial })
 }

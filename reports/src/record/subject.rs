@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, Phase, Series, Settings};
+use super::{Death, Delivery, Phase, Series, Settings};
 
 /// One system under comparison with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct Trial {
     /// Backlog phases only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog: Option<Backlog>,
+    /// Nodes of a cluster that were killed, and what the others made of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deaths: Vec<Death>,
 }
 
 /// What a backlog cost to build and to drain.

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod capacity;
+mod deaths;
 mod latency;
 mod over_time;
 
@@ -38,6 +39,7 @@ pub(super) fn all(
     drawn.extend(sections.capacity()?);
     drawn.extend(sections.response()?);
     drawn.extend(sections.throughput()?);
+    drawn.extend(sections.deaths()?);
     drawn.extend(sections.over_time()?);
     drawn.extend(sections.by_percentile()?);
     drawn.extend(sections.parts()?);

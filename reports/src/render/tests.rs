@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    record::{Backlog, Capacity, CapacityLimit, CapacitySearch, Fault, Probe, ProbeKind},
+    record::{Backlog, Capacity, CapacityLimit, CapacitySearch, Death, Fault, Probe, ProbeKind},
     sample,
     statistics::summarize,
 };
@@ -200,6 +200,34 @@ fn faults_and_backlogs_are_drawn() {
     assert!(page.contains("class=\"f fault\"") && page.contains(">restart</text>"));
     assert!(page.contains("id=\"backlog\"") && page.contains("120,000") && page.contains("41,000&#x2f;s"));
     assert!(page.contains("restart of broker at 14 s"), "said in words, too");
+}
+
+#[test]
+fn deaths_of_nodes_are_drawn_and_said() {
+    let (mut run, histograms) = sample::raw(3);
+    let death = |index: u32, agreed_s| Death {
+        node: "node-2".into(),
+        was_leader: index == 1,
+        nodes: 3,
+        at_s: 4.0,
+        detected_s: Some(1.5),
+        agreed_s,
+        returned_s: Some(0.7),
+        partitions: 64,
+        partitions_moved: 41,
+        hooks_delivered: 92,
+        hooks_missed: 0,
+    };
+    for trial in &mut run.subjects[0].trials {
+        trial.deaths = vec![death(trial.index, (trial.index < 2).then_some(2.25))];
+    }
+    summarize(&mut run);
+    let page = html(&run, &histograms).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("id=\"deaths\"") && page.contains("41 of 64") && page.contains("Hooks delivered"));
+    let said = crate::answer::answer(&run).details.join("\n");
+    assert!(said.contains("known after 1.5 s and agreed on after 2.25 s, 41 partitions moved"), "{said}");
+    assert!(said.contains("in 1 the others did not agree"), "{said}");
 }
 
 #[test]

@@ -305,6 +305,7 @@ fn trial(plan: &Plan, index: u32, position: u32, histograms: &mut Histograms) ->
         faults: Vec::new(),
         series: Series { window_s: WINDOW_S, windows },
         backlog: None,
+        deaths: Vec::new(),
     }
 }
 

@@ -7,10 +7,11 @@
 //!
 //! Work is bounded by partitions × members hashes; nothing is kept between calls.
 
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::name::{NodeId, PartitionId};
+
+mod digest;
 
 /// The most partitions a cluster can have.
 pub const MAX_PARTITIONS: u32 = 65_536;
@@ -18,15 +19,10 @@ pub const MAX_PARTITIONS: u32 = 65_536;
 /// The most members a cluster can have.
 pub const MAX_MEMBERS: usize = 1_024;
 
-fn leading_u32(digest: &[u8]) -> u32 {
-    let (lead, _) = digest.split_first_chunk::<4>().expect("an MD5 digest has 16 bytes");
-    u32::from_be_bytes(*lead)
-}
-
 /// The first four bytes of the key's MD5 as an unsigned big-endian number.
 #[must_use]
 pub fn key_hash(key: &[u8]) -> u32 {
-    leading_u32(&Md5::digest(key))
+    digest::leading_u32(key)
 }
 
 /// The partition a key belongs to.
@@ -43,10 +39,7 @@ pub fn partition_of(key: &[u8], partition_count: u32) -> PartitionId {
 /// How near a node is to a partition: the lowest scores own it.
 #[must_use]
 pub fn score(partition: PartitionId, node: &NodeId) -> u32 {
-    let mut hash = Md5::new();
-    hash.update(partition.to_string());
-    hash.update(node.as_str());
-    leading_u32(&hash.finalize())
+    key_hash(format!("{partition}{node}").as_bytes())
 }
 
 /// The nodes of one partition: the primary first, then the replicas in their order. Never empty.

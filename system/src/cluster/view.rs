@@ -1,16 +1,17 @@
 //! The JSON that is shown over HTTP and exported: a contract with existing clients, key for key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
 use super::{
     bytes64::Base64Bytes,
     command::{ClusterConfig, Partition},
-    name::{NodeId, PartitionId},
+    name::NodeId,
     node::Node,
     placement::Assignment,
     state::State,
+    topology::Topology,
 };
 
 /// The hash every client uses.
@@ -229,20 +230,18 @@ pub struct KeyLocation {
     /// Its partition.
     pub partition: Partition,
     /// Its primary, if that is a member.
-    pub primary: Option<Node>,
+    pub primary: Option<Arc<Node>>,
     /// Its replicas that are members.
-    pub replicas: Vec<Node>,
+    pub replicas: Vec<Arc<Node>>,
 }
 
 impl KeyLocation {
     /// Where a key lives; none while no partition is assigned.
     #[must_use]
-    pub fn of(state: &State, key: &str) -> Option<Self> {
-        let assignment = state.assignment()?;
-        let count = u32::try_from(assignment.len()).ok()?;
-        let id: PartitionId = super::placement::partition_of(key.as_bytes(), count);
-        let placement = assignment.get(id)?;
-        let node = |id: &NodeId| state.members().get(id).map(|record| record.member.node.clone());
+    pub fn of(topology: &Topology, key: &str) -> Option<Self> {
+        let id = topology.locate(key.as_bytes())?.partition();
+        let placement = topology.assignment()?.get(id)?;
+        let node = |id: &NodeId| topology.node(id).cloned();
         Some(Self {
             key: key.to_owned(),
             partition: Partition::of(id, placement),

@@ -220,25 +220,43 @@ async fn death(nodes: &mut [Process], directory: &Path, round: usize) -> Death {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_process_is_detected_and_all_agree_within_a_second_more() {
     let long = number("QUEUEBENCH_STORM_SECONDS").is_some();
-    let (sizes, rounds) = if long { (vec![3, 5, 7], 5) } else { (vec![5], 2) };
-    println!("settings allow {:?} for the detection", HEALTH.detection());
+    let (sizes, rounds) = if long { (vec![3, 5, 7], 8) } else { (vec![5], 2) };
+    let mut deaths = Vec::new();
     for size in sizes {
         let directory = tempfile::tempdir().unwrap();
         let mut nodes = form(directory.path(), size).await;
-        let mut spans = Vec::new();
         for round in 0..rounds {
-            let Death { detected, agreed, moved, hooks } = death(&mut nodes, directory.path(), round).await;
+            let died = death(&mut nodes, directory.path(), round).await;
+            let Death { detected, agreed, moved, hooks } = &died;
             println!(
                 "{size} nodes: detected after {detected:?}, agreed after {agreed:?}, \
                  {moved} of 64 partitions changed, {hooks} hooks told on one node"
             );
-            assert!(moved > 0 && hooks > 0);
-            spans.push(agreed.saturating_sub(detected));
+            assert!(*moved > 0 && *hooks > 0);
+            deaths.push(died);
         }
-        // The best of them: a busy machine delays any single one. The short form may share its processors
-        // with the whole test run and only shows that agreement follows; the claim is for the long form.
-        let best = spans.iter().min().unwrap();
-        let allowed = Duration::from_secs(if long { 1 } else { 10 });
-        assert!(*best <= allowed, "from detection to agreement it took {spans:?}");
+    }
+    let allowed = HEALTH.detection() + Duration::from_secs(1);
+    let within = deaths.iter().filter(|death| death.agreed <= allowed).count();
+    let mut spans: Vec<_> = deaths.iter().map(|death| death.agreed.saturating_sub(death.detected)).collect();
+    deaths.sort_by_key(|death| death.agreed);
+    spans.sort();
+    let middle = deaths.len() / 2;
+    println!(
+        "{} deaths: agreed after {:?}, {:?} in the middle, {:?} at most, {:?} to {:?} after the detection; {within} \
+         within {allowed:?}, which is the failure detection and a second",
+        deaths.len(),
+        deaths[0].agreed,
+        deaths[middle].agreed,
+        deaths[deaths.len() - 1].agreed,
+        spans[0],
+        spans[spans.len() - 1],
+    );
+    // The short form may share its processors with the whole test run and only shows that agreement follows;
+    // the claim is for the long form, and there for most of the deaths: a busy machine delays any single one.
+    if long {
+        assert!(within * 10 >= deaths.len() * 9, "{within} of {} within {allowed:?}", deaths.len());
+    } else {
+        assert!(spans[0] <= Duration::from_secs(10), "from detection to agreement it took {spans:?}");
     }
 }

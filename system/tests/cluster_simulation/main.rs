@@ -66,3 +66,8 @@ fn a_storm_is_the_same_storm_again() {
 fn a_hundred_nodes_agree() {
     scale::report();
 }
+
+#[test]
+fn a_death_is_agreed_on_within_its_detection_and_a_second() {
+    scale::deaths();
+}

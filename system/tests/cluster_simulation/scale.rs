@@ -1,4 +1,4 @@
-//! How messages and convergence grow with the number of nodes, up to a hundred.
+//! How messages and convergence grow with the number of nodes, up to a hundred; and how soon a death is agreed on.
 
 use queuebench_system::cluster::{Assignment, command::ClusterConfig};
 
@@ -24,8 +24,9 @@ fn agreed(world: &World, members: usize) -> bool {
         && world.oracle.assignment().is_some()
 }
 
-fn run(nodes: usize) -> Row {
-    let mut world = World::new(nodes as u64);
+/// Kills one of so many nodes after a quiet time.
+fn run(nodes: usize, seed: u64, quiet: u64) -> Row {
+    let mut world = World::new(seed);
     world.bootstrap(ClusterConfig {
         cluster_name: "scale".to_owned(),
         partition_count: PARTITIONS,
@@ -40,7 +41,6 @@ fn run(nodes: usize) -> Row {
     }
     let form_ms = world.now;
     let before = world.messages;
-    let quiet = 10_000;
     (0..quiet / TICK_MS).for_each(|_| world.step());
     let messages = (world.messages.total() - before.total()) * 1_000 / quiet;
     let probes = (world.messages.probes - before.probes) * 1_000 / quiet;
@@ -80,7 +80,7 @@ pub(crate) fn report() {
     println!("nodes  formed ms  messages/s  of them probes/s  detected ms  agreed ms  partitions moved");
     let mut rows = Vec::new();
     for nodes in [3, 10, 30, 100] {
-        let row = run(nodes);
+        let row = run(nodes, nodes as u64, 10_000);
         println!(
             "{:5}  {:9}  {:10}  {:16}  {:11}  {:9}  {:16}",
             row.nodes,
@@ -101,3 +101,26 @@ pub(crate) fn report() {
 
 /// Observers ask at their own points of the interval and tell the leader afterwards.
 const HEALTH_ROUNDING_MS: u64 = 1_000;
+
+/// Deaths at different moments between two questions, of clusters of different size.
+#[expect(clippy::print_stdout, reason = "the figures are what this is run for")]
+pub(crate) fn deaths() {
+    const DEATHS: u64 = 24;
+    let allowed = u64::try_from(HEALTH.detection().as_millis()).unwrap() + 1_000;
+    let mut rows: Vec<Row> = (0..DEATHS)
+        .map(|number| {
+            let nodes = 3 + usize::try_from(number % 5).unwrap();
+            // So that every tick of the interval between two questions is met.
+            run(nodes, 1_000 + number, 5_000 + number * 7 * TICK_MS)
+        })
+        .collect();
+    rows.sort_by_key(|row| row.agree_ms);
+    let within = rows.iter().filter(|row| row.agree_ms <= allowed).count();
+    let (first, middle, last) = (&rows[0], &rows[rows.len() / 2], &rows[rows.len() - 1]);
+    println!(
+        "{DEATHS} deaths: agreed after {} ms, {} ms in the middle, {} ms at most; {within} within {allowed} ms, which \
+         is the failure detection and a second",
+        first.agree_ms, middle.agree_ms, last.agree_ms
+    );
+    assert_eq!(within, rows.len(), "agreement took longer than the failure detection and a second");
+}

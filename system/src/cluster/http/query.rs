@@ -27,18 +27,31 @@ pub(super) async fn ready(State(kit): State<ClusterKit>) -> Response {
     json_with(status, readiness)
 }
 
-/// A body that is the same as long as the topology is: clients and proxies may keep it for a while.
-fn cached(version: u64, headers: &HeaderMap, body: impl FnOnce() -> Response) -> Response {
-    let tag = format!("\"{version}\"");
+fn cache_fields(version: u64) -> [(header::HeaderName, String); 2] {
+    [(header::CACHE_CONTROL, "max-age=30".to_owned()), (header::ETAG, format!("\"{version}\""))]
+}
+
+/// The answer to a client that has this version already.
+fn unchanged(version: u64, headers: &HeaderMap) -> Option<Response> {
+    let [_, (_, tag)] = &cache_fields(version);
     let has_it = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| {
         let known = known.to_str().unwrap_or_default();
         known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag || known.trim() == "*")
     });
-    let fields = [(header::CACHE_CONTROL, "max-age=30".to_owned()), (header::ETAG, tag)];
-    if has_it { (StatusCode::NOT_MODIFIED, fields).into_response() } else { (fields, body()).into_response() }
+    has_it.then(|| (StatusCode::NOT_MODIFIED, cache_fields(version)).into_response())
+}
+
+/// A body that is the same as long as the topology is: clients and proxies may keep it for a while.
+fn cached(version: u64, headers: &HeaderMap, body: impl FnOnce() -> Response) -> Response {
+    unchanged(version, headers).unwrap_or_else(|| (cache_fields(version), body()).into_response())
 }
 
 pub(super) async fn cluster(State(kit): State<ClusterKit>, headers: HeaderMap) -> Response {
+    // Most clients ask again and again for what they have: for them no body is made.
+    let version = kit.topology().version();
+    if let Some(unchanged) = unchanged(version, &headers).filter(|_| version > 0) {
+        return unchanged;
+    }
     let (version, body) = kit.read(|state| (state.topology_version(), ClusterBody::of(state)));
     match body {
         Some(body) => cached(version, &headers, || json(&body)),
@@ -66,7 +79,8 @@ pub(super) async fn partition_of_key(State(kit): State<ClusterKit>, Query(asked)
     let Some(key) = asked.get("key") else {
         return text(StatusCode::BAD_REQUEST, "key required\n");
     };
-    match kit.read(|state| KeyLocation::of(state, key)) {
+    // From the picture that lookups use: requests for keys never wait for what is being applied.
+    match KeyLocation::of(&kit.topology(), key) {
         Some(location) => json(&location),
         None => text(StatusCode::SERVICE_UNAVAILABLE, "no partitions available\n"),
     }

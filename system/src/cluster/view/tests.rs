@@ -117,9 +117,9 @@ fn pages_of_nodes_have_bounds() {
 
 #[test]
 fn a_key_is_located() {
-    let found = KeyLocation::of(&state(3, 16), "user:1").unwrap();
+    let found = KeyLocation::of(&state(3, 16).topology(), "user:1").unwrap();
     assert_eq!(found.partition.id.0, 0);
     assert_eq!(found.primary.unwrap().id.as_str(), "node-3");
     assert_eq!(found.replicas.len(), 2);
-    assert_eq!(KeyLocation::of(&state(2, 16), "user:1"), None);
+    assert_eq!(KeyLocation::of(&state(2, 16).topology(), "user:1"), None);
 }
