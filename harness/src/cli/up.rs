@@ -31,7 +31,7 @@ impl Up {
         if self.subject.is_store() {
             return Err(Usage(format!("{} is started by `queuebench compare kv` only", self.subject)).into());
         }
-        if self.subject == crate::subject::Backend::Cluster {
+        if self.subject == Backend::Cluster {
             return Err(Usage("a cluster is started by `queuebench run` only".to_owned()).into());
         }
         if self.subject.servers().is_empty() {

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::ClusterConfig;
 use crate::event::Event;
 use crate::plan::{Plan, Shard};
+use crate::profile::MessageIds;
 use crate::profile::Profile;
-use crate::trial::{MessageIds, TrialSpec};
+use crate::trial::TrialSpec;
 
 const PROFILE: &str = r#"
 name = "liar"

@@ -248,7 +248,12 @@ impl Nodes {
     pub(super) async fn freeze(&self, at: usize, frozen: bool) -> Result<(), NodeError> {
         let service = self.nodes[at].service.lock().await;
         let service = service.as_ref().ok_or_else(|| NodeError::Down(self.nodes[at].id.clone()))?;
-        Ok(if frozen { service.pause()? } else { service.resume()? })
+        if frozen {
+            service.pause()?
+        } else {
+            service.resume()?
+        }
+        Ok(())
     }
 
     /// Stops all of them at once, since the last ones have no majority to say goodbye to, and removes their

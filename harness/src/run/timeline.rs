@@ -55,7 +55,7 @@ impl<'a> Timeline<'a> {
             let fault = *fault;
             let servers = servers.iter().filter(move |s| fault.hits(s.backend()));
             let node = nodes.zip(fault.cluster_target()).map(|(nodes, target)| Victim::Node(nodes, target));
-            servers.map(|server| Victim::Server(*server)).chain(node).map(move |victim| (fault, victim))
+            servers.map(|server| Victim::Server(server)).chain(node).map(move |victim| (fault, victim))
         };
         let acts = faults.iter().flat_map(hits).collect();
         Self { acts, done: Mutex::default(), deaths: Mutex::default() }
