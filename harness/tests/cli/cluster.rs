@@ -22,7 +22,7 @@ name = "death"
 model = "open"
 rate = "100/s"
 in_flight = 64
-duration = "5s"
+duration = "15s"
 operation = "mixed"
 [[fault]]
 at = "2s"
@@ -38,7 +38,7 @@ partitions = 16
 #[test]
 fn a_death_in_a_cluster_is_measured_and_nothing_acknowledged_is_lost() {
     // Long enough for a busy machine to remove it and to agree.
-    let dir = scene(&profile("kind = \"kill\"\ntarget = \"cluster-follower\"\nduration = \"15s\""));
+    let dir = scene(&profile("kind = \"kill\"\ntarget = \"cluster-follower\"\nduration = \"12s\""));
     let run = queuebench(dir.path(), &["run", "quick.toml"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     let folder = dir.path().join("reports/runs/latest");

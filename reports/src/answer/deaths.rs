@@ -17,7 +17,8 @@ pub(super) fn sentence(run: &Run, subject: &Subject) -> Option<String> {
     let (Some(detected), Some(agreed)) = (figure(DeathFigure::Detected), figure(DeathFigure::Agreed)) else {
         return Some(format!("{}: in {of} the others did not agree before the node was back.", subject.name));
     };
-    let moved = figure(DeathFigure::Moved).unwrap_or_default();
+    // Whole, or a half between two.
+    let moved = over_deaths(run, subject, DeathFigure::Moved).map_or(0.0, |interval| interval.median);
     let undecided = deaths(subject).filter(|(_, death)| death.agreed_s.is_none()).count();
     let mut said = format!(
         "{}: a death was known after {detected} s and agreed on after {agreed} s, {moved} partitions moved \

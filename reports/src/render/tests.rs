@@ -226,7 +226,7 @@ fn deaths_of_nodes_are_drawn_and_said() {
     assert_sound(&page);
     assert!(page.contains("id=\"deaths\"") && page.contains("41 of 64") && page.contains("Hooks delivered"));
     let said = crate::answer::answer(&run).details.join("\n");
-    assert!(said.contains("known after 1.5 s and agreed on after 2.25 s, 41 partitions moved"), "{said}");
+    assert!(said.contains("known after 1.50 s and agreed on after 2.25 s, 41 partitions moved"), "{said}");
     assert!(said.contains("in 1 the others did not agree"), "{said}");
 }
 
