@@ -7,6 +7,8 @@ mod client;
 mod deploy;
 #[path = "pipeline/faults.rs"]
 mod faults;
+#[path = "pipeline/floods.rs"]
+mod floods;
 #[path = "pipeline/gateway.rs"]
 mod gateway;
 #[path = "pipeline/grpc.rs"]
@@ -19,3 +21,5 @@ mod ingest;
 mod processor;
 #[path = "pipeline/programs.rs"]
 mod programs;
+#[path = "pipeline/traces.rs"]
+mod traces;

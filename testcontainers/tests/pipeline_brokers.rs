@@ -223,6 +223,9 @@ async fn the_pipeline_keeps_its_word_over_every_durable_queue() {
             ("QUEUE_TYPE", queue_type),
             ("NATS_URL", url.as_str()),
             ("KAFKA_BROKERS", kafka.address()),
+            // The first one makes a topic of one partition, as a broker does that is asked for an unknown topic;
+            // the others find it.
+            ("KAFKA_PARTITIONS", if queue_type == "kafka" { "1" } else { "4" }),
             ("COMPOSITE_PROVIDERS", "nats, kafka"),
             ("COMPOSITE_STRATEGY", strategy),
         ];

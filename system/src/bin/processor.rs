@@ -21,7 +21,7 @@ fn main() -> ExitCode {
   NATS_STREAM                 stream [DIPLOM_STREAM]
   KAFKA_BROKERS               Kafka brokers, separated by commas [localhost:9092]
   KAFKA_TOPIC                 topic [diplom-messages]
-  KAFKA_PARTITIONS            its partitions [4]
+  KAFKA_PARTITIONS            partitions that it is created with [4]
   KAFKA_CONSUMER_GROUP        consumer group [processor-group]
   COMPOSITE_PROVIDERS         children of the composite, separated by commas [nats,kafka]
   COMPOSITE_STRATEGY          fail-fast or best-effort [fail-fast]

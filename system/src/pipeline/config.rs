@@ -248,7 +248,8 @@ pub struct ProcessorConfig {
     pub kafka_brokers: String,
     /// Kafka topic.
     pub kafka_topic: String,
-    /// Partitions of the topic: it is created with as many, and refused if it is there with another number.
+    /// Partitions that the topic is created with. One that is there keeps those it has, even one alone, as brokers
+    /// create it that are asked for a topic they do not know.
     pub kafka_partitions: u32,
     /// Kafka consumer group.
     pub kafka_consumer_group: String,

@@ -14,7 +14,7 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("grpc-server", env!("CARGO_BIN_EXE_grpc-server")),
 ];
 
-fn command(name: &str) -> Command {
+pub(crate) fn command(name: &str) -> Command {
     let path = PROGRAMS.iter().find(|(known, _)| *known == name).expect("a program").1;
     let mut command = Command::new(path);
     command.env("BIND_HOST", "127.0.0.1").stdout(Stdio::piped()).stderr(Stdio::null());
@@ -22,13 +22,13 @@ fn command(name: &str) -> Command {
 }
 
 /// A running program; killed when the test ends.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     address: SocketAddr,
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -37,16 +37,25 @@ impl Running {
         Self { child, address }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let memory = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        memory.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
-    async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + Duration::from_secs(40);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

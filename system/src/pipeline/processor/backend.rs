@@ -144,6 +144,8 @@ fn single(config: &ProcessorConfig, kind: &str) -> Option<QueueConfig> {
             } else {
                 format!("{}.messages", config.nats_stream)
             },
+            // Existing deployments made it for all of `diplom`.
+            stream_takes: (config.nats_stream == DEFAULT_STREAM).then(|| "diplom.*".to_owned()),
             consumer: Some("messages-consumer".to_owned()),
             retention: NatsRetention::WorkQueue,
             max_messages: Some(1_000_000),
@@ -153,6 +155,7 @@ fn single(config: &ProcessorConfig, kind: &str) -> Option<QueueConfig> {
         #[cfg(feature = "kafka")]
         "kafka" => Some(QueueConfig::Kafka(Box::new(KafkaConfig {
             partitions: config.kafka_partitions,
+            any_partitions: true,
             ..KafkaConfig::new(config.kafka_brokers.clone(), config.kafka_topic.clone())
         }))),
         _ => None,
@@ -175,6 +178,7 @@ fn dead(messages: &QueueConfig) -> Option<QueueConfig> {
             } else {
                 format!("{}-dead.messages", messages.stream)
             },
+            stream_takes: None,
             consumer: None,
             retention: NatsRetention::Limits,
             max_age_ms: None,

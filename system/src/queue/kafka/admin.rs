@@ -217,8 +217,7 @@ impl Admin {
 
     /// Compares the topic with what is wanted, whoever made it: for our own this is the proof that the
     /// broker took the settings.
-    fn check_topic(&self, until: Instant) -> Result<(), QueueError> {
-        let config = &self.config;
+    fn check_topic(&mut self, until: Instant) -> Result<(), QueueError> {
         let (partitions, replicas) = loop {
             match self.find_topic(until)? {
                 Some(found) => break found,
@@ -226,6 +225,10 @@ impl Admin {
                 None => std::thread::sleep(STEP),
             }
         };
+        if self.config.any_partitions {
+            self.config.partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+        }
+        let config = &self.config;
         let there = self.describe_topic(until)?;
         let mut differences = Vec::new();
         if partitions != config.partitions as usize {

@@ -28,6 +28,9 @@ pub struct KafkaConfig {
     pub topic: String,
     /// Partitions of the topic; messages of one key go to one partition. Default 4.
     pub partitions: u32,
+    /// Take a topic that is there with whatever number of partitions it has, rather than refuse one with another
+    /// number than `partitions`. Default off.
+    pub any_partitions: bool,
     /// Replicas of each partition. Default 1.
     pub replication: u16,
     /// What an acknowledgement survives: `process-crash` (page cache, the default) or `power-loss`, which
@@ -226,6 +229,7 @@ impl KafkaConfig {
             brokers: brokers.into(),
             topic: topic.into(),
             partitions: 4,
+            any_partitions: false,
             replication: 1,
             durability: Durability::ProcessCrash,
             topic_settings: BTreeMap::new(),

@@ -22,8 +22,10 @@ pub struct NatsConfig {
     pub servers: Vec<String>,
     /// Name of the stream.
     pub stream: String,
-    /// The subject that messages go to, and the only one that the stream takes. No wildcards.
+    /// The subject that messages go to. No wildcards.
     pub subject: String,
+    /// What the stream takes, if that is more than `subject`: a pattern that covers it, such as `orders.*`.
+    pub stream_takes: Option<String>,
     /// Where the server keeps the stream.
     pub storage: NatsStorage,
     /// When the server forgets a message.
@@ -104,6 +106,7 @@ impl Default for NatsConfig {
             servers: vec!["nats://127.0.0.1:4222".to_owned()],
             stream: "QUEUEBENCH".to_owned(),
             subject: "queuebench.messages".to_owned(),
+            stream_takes: None,
             storage: NatsStorage::File,
             retention: NatsRetention::Limits,
             max_messages: None,
@@ -158,6 +161,12 @@ impl NatsConfig {
         let token_ok = |token: &str| !token.is_empty() && !token.contains(|c: char| c.is_whitespace());
         if !self.subject.split('.').all(token_ok) || self.subject.contains(['*', '>']) {
             return Err(setting("subject", "must be words joined by dots, without white space or wildcards"));
+        }
+        if self.stream_takes.as_deref().is_some_and(|pattern| !covers(pattern, &self.subject)) {
+            return Err(setting(
+                "stream_takes",
+                "must be a pattern that covers `subject`, as `orders.*` does",
+            ));
         }
         for (name, value) in [
             ("duplicate_window_ms", self.duplicate_window_ms),
@@ -234,4 +243,46 @@ impl NatsConfig {
 
 pub(super) fn setting(setting: &'static str, reason: &str) -> QueueError {
     QueueError::Setting { backend: BACKEND, setting, reason: reason.to_owned() }
+}
+
+/// Whether a subject falls under a pattern: `*` stands for one word, `>` at the end for one and more.
+fn covers(pattern: &str, subject: &str) -> bool {
+    let mut words = subject.split('.');
+    let mut parts = pattern.split('.').peekable();
+    while let Some(part) = parts.next() {
+        match (part, words.next()) {
+            (">", Some(_)) => return parts.peek().is_none(),
+            ("*", Some(_)) => {}
+            (part, Some(word)) if part == word => {}
+            _ => return false,
+        }
+    }
+    words.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_may_take_more_than_its_queue_but_not_something_else() {
+        for (pattern, covered) in [
+            ("diplom.*", true),
+            ("diplom.>", true),
+            ("*.messages", true),
+            ("diplom.messages", true),
+            (">", true),
+            ("diplom", false),
+            ("diplom.*.*", false),
+            ("other.*", false),
+            ("diplom.>.messages", false),
+        ] {
+            let config = NatsConfig {
+                subject: "diplom.messages".to_owned(),
+                stream_takes: Some(pattern.to_owned()),
+                ..NatsConfig::default()
+            };
+            assert_eq!(config.validate().is_ok(), covered, "{pattern}");
+        }
+    }
 }

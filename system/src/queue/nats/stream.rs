@@ -65,7 +65,7 @@ fn wanted_stream(config: &NatsConfig) -> Config {
     let limit = |value: Option<u64>| value.map_or(-1, |v| i64::try_from(v).unwrap_or(i64::MAX));
     Config {
         name: config.stream.clone(),
-        subjects: vec![config.subject.clone()],
+        subjects: vec![config.stream_takes.clone().unwrap_or_else(|| config.subject.clone())],
         storage: match config.storage {
             NatsStorage::File => StorageType::File,
             NatsStorage::Memory => StorageType::Memory,
