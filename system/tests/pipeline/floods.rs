@@ -30,7 +30,7 @@ async fn flood(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> u32 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let reading = async {
         // Reads until the server ends the connection: an attacker who does not read is a different test.
-        let mut chunk = [0; 16 << 10];
+        let mut chunk = vec![0; 16 << 10];
         while reader.read(&mut chunk).await.is_ok_and(|read| read > 0) {}
     };
     let mut sent = 0;
