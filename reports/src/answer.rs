@@ -69,6 +69,7 @@ pub fn answer(run: &Run) -> Answer {
         }
     }
     details.extend(fell_behind(run));
+    details.extend(crate::scaling::scalings(run).iter().map(crate::scaling::Scaling::words));
     details.extend(skipped(run));
     Answer { headline, details }
 }

@@ -22,6 +22,7 @@ use crate::{
 mod capacity;
 mod latency;
 mod over_time;
+mod scaling;
 
 pub(super) use latency::{percentile_points, rarest};
 
@@ -38,6 +39,7 @@ pub(super) fn all(
     drawn.extend(sections.capacity()?);
     drawn.extend(sections.response()?);
     drawn.extend(sections.throughput()?);
+    drawn.extend(sections.scaling()?);
     drawn.extend(sections.over_time()?);
     drawn.extend(sections.by_percentile()?);
     drawn.extend(sections.parts()?);
