@@ -27,6 +27,7 @@ mod conductor;
 mod ensemble;
 pub mod environment;
 mod gates;
+mod growth;
 mod pass;
 mod process;
 mod sampler;
@@ -368,6 +369,9 @@ impl Work {
         queuebench_reports::statistics::summarize(&mut self.record);
         if let Err(error) = self.spec.gates.judge(&mut self.record) {
             self.failures.push(error.to_string());
+        }
+        if self.spec.profile.judge_growth {
+            growth::judge(&mut self.record);
         }
         let missing = self.required_missing();
         self.folder.write_record(&self.record)?;

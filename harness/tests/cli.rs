@@ -2,6 +2,8 @@
 
 #[path = "cli/objectives.rs"]
 mod objectives;
+#[path = "cli/pipelines.rs"]
+mod pipelines;
 #[path = "cli/servers.rs"]
 mod servers;
 #[path = "cli/traces.rs"]

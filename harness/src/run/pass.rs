@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::ensemble::{Around, Finished, perform};
-use super::services::Services;
+use super::services::{Services, TaskWatch};
 use super::timeline::Timeline;
 use super::{Servers, Work};
 use crate::plan::mix;
@@ -67,8 +67,13 @@ impl Work {
             pids.extend(services.iter().flat_map(Services::pids));
             pids
         };
-        let around = Around { bar, pids: &pids, timeline: &timeline, stop };
+        // Asking the services costs them a little, so only a soak does.
+        let watched =
+            pass.profile.judge_growth.then(|| services.as_ref().map(Services::watch_tasks)).flatten();
+        let tasks = watched.as_ref().map(TaskWatch::count);
+        let around = Around { bar, pids: &pids, tasks, timeline: &timeline, stop };
         let finished = perform(&spec, shards, &scratch, &around).await;
+        drop(watched);
         // Services end in order also when the trial failed.
         let problems = match services {
             Some(services) => services.stop().await,

@@ -28,6 +28,7 @@ mod ids;
 mod response;
 
 pub use client::PipelinePublisher;
+pub(crate) use client::get;
 pub use feed::{PipelineDelivery, PipelineSubscriber};
 use ids::Ids;
 
