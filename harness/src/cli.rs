@@ -16,6 +16,7 @@ mod backends;
 mod capacity;
 mod compare;
 mod gates;
+mod pipeline;
 mod profiles;
 mod report;
 mod serve;
@@ -122,6 +123,8 @@ enum Compare {
         /// A built-in profile or a file
         #[arg(long, value_name = "NAME|FILE", default_value = "pipeline")]
         profile: String,
+        #[command(flatten)]
+        shape: pipeline::Shape,
         #[command(flatten)]
         options: RunOptions,
     },
@@ -235,8 +238,8 @@ impl Cli {
             Command::Compare(Compare::Queues { backends, profile, options }) => {
                 compare::queues(&backends, &profile, options)
             }
-            Command::Compare(Compare::Pipeline { backends, profile, options }) => {
-                compare::pipeline(&backends, &profile, options)
+            Command::Compare(Compare::Pipeline { backends, profile, shape, options }) => {
+                pipeline::compare(&backends, &profile, &shape, options)
             }
             Command::Compare(Compare::Kv { backends, profile, options }) => {
                 compare::stores(&backends, &profile, options)

@@ -61,6 +61,10 @@ pub struct Profile {
     /// In order of time.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
+    /// Whether memory, open files and tasks of the subject may not grow while the load stays the same; a run
+    /// whose subject grows fails its gate. For subjects whose processes can be watched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub judge_growth: bool,
     /// What is broken meanwhile, in any order.
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,

@@ -29,6 +29,7 @@ mod deaths;
 mod ensemble;
 pub mod environment;
 mod gates;
+mod growth;
 mod nodes;
 mod pass;
 mod process;
@@ -376,6 +377,9 @@ impl Work {
         queuebench_reports::statistics::summarize(&mut self.record);
         if let Err(error) = self.spec.gates.judge(&mut self.record) {
             self.failures.push(error.to_string());
+        }
+        if self.spec.profile.judge_growth {
+            growth::judge(&mut self.record);
         }
         let missing = self.required_missing();
         self.folder.write_record(&self.record)?;

@@ -4,6 +4,8 @@
 mod cluster;
 #[path = "cli/objectives.rs"]
 mod objectives;
+#[path = "cli/pipelines.rs"]
+mod pipelines;
 #[path = "cli/servers.rs"]
 mod servers;
 #[path = "cli/traces.rs"]

@@ -71,6 +71,7 @@ pub fn answer(run: &Run) -> Answer {
     }
     details.extend(run.subjects.iter().filter_map(|subject| deaths::sentence(run, subject)));
     details.extend(fell_behind(run));
+    details.extend(crate::scaling::scalings(run).iter().map(crate::scaling::Scaling::words));
     details.extend(skipped(run));
     Answer { headline, details }
 }

@@ -27,6 +27,7 @@ pub mod merge;
 mod palette;
 pub mod record;
 pub mod render;
+mod scaling;
 pub mod statistics;
 mod summary_table;
 pub mod terminal;

@@ -340,6 +340,8 @@ fn merge_window(window: &mut Window, shard: &Window) {
         (a, b) => a.or(b),
     };
     window.subject_rss_bytes = window.subject_rss_bytes.max(shard.subject_rss_bytes);
+    window.subject_open_files = window.subject_open_files.max(shard.subject_open_files);
+    window.subject_tasks = window.subject_tasks.max(shard.subject_tasks);
 }
 
 /// States each latency anew from its merged histogram.

@@ -1,4 +1,4 @@
-//! `queuebench compare queues`, `pipeline` and `kv`, and `queuebench run FILE`.
+//! `queuebench compare queues` and `kv`, `queuebench run FILE`, and what every comparison shares.
 
 use std::path::Path;
 
@@ -21,19 +21,6 @@ pub(super) fn queues(backends: &[Backend], profile: &str, options: RunOptions) -
         _ => Ok(backend),
     };
     among("queues", backends, queue, profile, options)
-}
-
-/// Compares the pipeline over several queues under one profile.
-pub(super) fn pipeline(backends: &[Backend], profile: &str, options: RunOptions) -> anyhow::Result<Exit> {
-    let over = |backend: Backend| match backend.of_pipeline() {
-        Some(_) => Ok(backend),
-        None => backend.under_pipeline().ok_or_else(|| {
-            Usage(format!(
-                "--backends names {backend}: the pipeline runs over memory, nats, kafka or composite"
-            ))
-        }),
-    };
-    among("pipeline", backends, over, profile, options)
 }
 
 /// Compares stores under one profile.
@@ -87,7 +74,7 @@ pub(super) fn file(file: &Path, options: RunOptions) -> anyhow::Result<Exit> {
 }
 
 /// Runs and shows it.
-fn execute(
+pub(super) fn execute(
     compared: &str,
     subjects: Vec<SubjectRequest>,
     profile: Profile,
@@ -116,10 +103,13 @@ pub(super) fn conduct(
         require = subjects.iter().map(|s| s.name.clone()).collect();
     }
     require.retain(|name| !name.is_empty());
-    // Whoever requires a queue requires the pipeline over it.
-    let over = require.iter().filter_map(|name| name.parse::<Backend>().ok()?.under_pipeline());
-    let over: Vec<_> = over.map(|subject| subject.name().to_owned()).collect();
-    require.extend(over);
+    // Whoever requires a queue requires the pipelines over it, and whoever requires a kind of subject all of
+    // that kind.
+    let kinds: Vec<Backend> = require.iter().filter_map(|name| name.parse().ok()).collect();
+    let meant = |backend: Backend| {
+        kinds.contains(&backend) || backend.of_pipeline().is_some_and(|queue| kinds.contains(&queue))
+    };
+    require.extend(subjects.iter().filter(|subject| meant(subject.backend)).map(|s| s.name.clone()));
     if matches!(task, Task::Rounds) {
         command.push_str(&format!(" --trials {}", profile.trials));
     }

@@ -34,7 +34,7 @@ impl Profiles {
                     let profile = Profile::load(name)?;
                     let length = Span(profile.planned_duration());
                     let purpose = profile.description.unwrap_or_default();
-                    print(&format!("{name:10} {:>8} × {}  {purpose}", length.to_string(), profile.trials));
+                    print(&format!("{name:16} {:>8} × {}  {purpose}", length.to_string(), profile.trials));
                 }
             }
             Self::Show { name } => {

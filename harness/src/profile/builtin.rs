@@ -1,6 +1,6 @@
 //! The profiles that come with the program. Each is a file a user can print and change.
 
-const ALL: [(&str, &str); 13] = [
+const ALL: [(&str, &str); 15] = [
     ("smoke", include_str!("../../profiles/smoke.toml")),
     ("standard", include_str!("../../profiles/standard.toml")),
     ("ramp", include_str!("../../profiles/ramp.toml")),
@@ -9,7 +9,9 @@ const ALL: [(&str, &str); 13] = [
     ("backlog", include_str!("../../profiles/backlog.toml")),
     ("fanout", include_str!("../../profiles/fanout.toml")),
     ("pipeline", include_str!("../../profiles/pipeline.toml")),
+    ("pipeline-scaling", include_str!("../../profiles/pipeline-scaling.toml")),
     ("pipeline-smoke", include_str!("../../profiles/pipeline-smoke.toml")),
+    ("pipeline-soak", include_str!("../../profiles/pipeline-soak.toml")),
     ("kv-smoke", include_str!("../../profiles/kv-smoke.toml")),
     ("kv", include_str!("../../profiles/kv.toml")),
     ("cluster-smoke", include_str!("../../profiles/cluster-smoke.toml")),

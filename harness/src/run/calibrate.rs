@@ -53,8 +53,13 @@ pub(super) async fn calibrate(
         embedded: true,
     };
     let scratch = folder.join("shards").join("calibration");
-    let around =
-        Around { bar: &ui.hidden(), pids: &Vec::<i32>::new, timeline: &Timeline::new(&[], &[], None), stop };
+    let around = Around {
+        bar: &ui.hidden(),
+        pids: &Vec::<i32>::new,
+        tasks: None,
+        timeline: &Timeline::new(&[], &[], None),
+        stop,
+    };
     let finished = perform(&spec, 1, &scratch, &around).await?;
     let trial = finished.result.record.trial;
     let [_, open, closed] = &trial.phases[..] else {

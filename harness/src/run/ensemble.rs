@@ -1,6 +1,8 @@
 //! All shards of one trial, from their start to one result: heard, conducted, watched and joined.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use queuebench_reports::histograms::Histograms;
@@ -33,6 +35,8 @@ pub(super) struct Around<'a> {
     pub(super) bar: &'a TrialBar,
     /// The subject's processes; asked again while faults change them.
     pub(super) pids: &'a dyn Fn() -> Vec<i32>,
+    /// Tasks of the subject's services, if they are watched.
+    pub(super) tasks: Option<Arc<AtomicU64>>,
     pub(super) timeline: &'a Timeline<'a>,
     pub(super) stop: &'a CancellationToken,
 }
@@ -64,7 +68,7 @@ pub(super) async fn perform(
     out: &Path,
     around: &Around<'_>,
 ) -> anyhow::Result<Finished> {
-    let Around { bar, pids, timeline, stop } = *around;
+    let &Around { bar, pids, ref tasks, timeline, stop } = around;
     let (tell, mut news) = mpsc::channel::<News>(NEWS_MAX);
     let shard = |index| ShardProcess::start(spec, Shard { index, of }, out, tell.clone());
     // The first one creates what the trial needs on the servers; the others find it there.
@@ -72,7 +76,7 @@ pub(super) async fn perform(
     let mut speaking = 1_usize;
     let mut conductor = (of > 1).then(|| Conductor::new(&spec.profile, of, Instant::now()));
 
-    let mut sampler = Sampler::new(&pids());
+    let mut sampler = Sampler::new(&pids()).with_tasks(tasks.clone());
     let mut warnings = Vec::new();
     let (origin, started) = oneshot::channel();
     let mut origin = Some(origin);

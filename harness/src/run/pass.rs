@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use super::ensemble::{Around, Finished, perform};
 use super::nodes::Nodes;
-use super::services::Services;
+use super::services::{Services, TaskWatch};
 use super::timeline::Timeline;
 use super::{Servers, Work};
 use crate::cluster::ClusterConfig;
@@ -71,8 +71,13 @@ impl Work {
             pids.extend(nodes.iter().flat_map(Nodes::pids));
             pids
         };
-        let around = Around { bar, pids: &pids, timeline: &timeline, stop };
+        // Asking the services costs them a little, so only a soak does.
+        let watched =
+            pass.profile.judge_growth.then(|| services.as_ref().map(Services::watch_tasks)).flatten();
+        let tasks = watched.as_ref().map(TaskWatch::count);
+        let around = Around { bar, pids: &pids, tasks, timeline: &timeline, stop };
         let finished = perform(&spec, shards, &scratch, &around).await;
+        drop(watched);
         // Services and nodes end in order also when the trial failed.
         let mut problems = match services {
             Some(services) => services.stop().await,

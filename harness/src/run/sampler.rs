@@ -1,6 +1,8 @@
 //! What a subject's processes use, sampled from `/proc` while a trial runs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use procfs::process::Process;
@@ -14,6 +16,8 @@ pub(super) struct Sampler {
     /// CPU and bytes written of each process when it was last seen.
     last: HashMap<i32, (f64, u64)>,
     samples: Vec<Sample>,
+    /// Alive in the subject's services, as they say themselves; 0 while it is not known.
+    tasks: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -22,6 +26,8 @@ struct Sample {
     cpu_s: f64,
     rss_bytes: u64,
     disk_written_bytes: u64,
+    open_files: u64,
+    tasks: u64,
 }
 
 /// What was seen.
@@ -34,7 +40,13 @@ impl Sampler {
     pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
     pub(super) fn new(pids: &[i32]) -> Self {
-        Self { pids: pids.to_vec(), last: HashMap::new(), samples: Vec::new() }
+        Self { pids: pids.to_vec(), last: HashMap::new(), samples: Vec::new(), tasks: None }
+    }
+
+    /// Notes this count with every sample.
+    pub(super) fn with_tasks(mut self, tasks: Option<Arc<AtomicU64>>) -> Self {
+        self.tasks = tasks;
+        self
     }
 
     /// The load begins: what was used before does not count.
@@ -66,10 +78,12 @@ impl Sampler {
                 self.last.entry(pid).or_default().0 = cpu_s;
                 sample.rss_bytes += stat.rss * procfs::page_size();
             }
+            sample.open_files += process.fd_count().map_or(0, |count| count as u64);
             if let Ok(io) = process.io() {
                 self.last.entry(pid).or_default().1 = io.write_bytes;
             }
         }
+        sample.tasks = self.tasks.as_ref().map_or(0, |tasks| tasks.load(Ordering::Relaxed));
         sample.cpu_s = self.last.values().map(|(cpu_s, _)| cpu_s).sum();
         sample.disk_written_bytes = self.last.values().map(|(_, written)| written).sum();
         self.samples.push(sample);
@@ -105,7 +119,9 @@ impl SubjectUsage {
             let (Some(a), Some(b)) = (self.cpu_at(from), self.cpu_at(from + length_ns)) else { continue };
             window.subject_cpu_cores = Some((b - a).max(0.0) / trial.series.window_s);
             let within = self.samples.iter().filter(|s| (from..from + length_ns).contains(&s.at));
-            window.subject_rss_bytes = within.map(|s| s.rss_bytes).max();
+            window.subject_rss_bytes = within.clone().map(|s| s.rss_bytes).max();
+            window.subject_open_files = within.clone().map(|s| s.open_files).max();
+            window.subject_tasks = within.map(|s| s.tasks).max().filter(|tasks| *tasks > 0);
         }
     }
 

@@ -7,16 +7,23 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use queuebench_testcontainers::{Service, ServiceSpec};
+use tokio::task::JoinHandle;
 
-use crate::subject::pipeline::PipelineConfig;
+use crate::subject::pipeline::{PipelineConfig, get};
 use crate::subject::{Addresses, Backend};
 
 /// Until a service listens; a processor waits for its broker meanwhile.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often the services are asked for their tasks.
+const TASKS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const TASKS_LIMIT: Duration = Duration::from_secs(2);
 /// Until a service has drained.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
@@ -63,6 +70,12 @@ impl Services {
         [&self.gateway, &self.ingest].into_iter().chain(&self.processors).map(Service::pid).collect()
     }
 
+    /// Follows how many tasks are alive in all of them, until what is returned is dropped.
+    pub(super) fn watch_tasks(&self) -> TaskWatch {
+        let all = [&self.gateway, &self.ingest].into_iter().chain(&self.processors);
+        TaskWatch::start(all.map(|service| authority(service.url())).collect())
+    }
+
     /// Stops them in the order in which messages pass; says what did not end as it should.
     pub(super) async fn stop(self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -73,6 +86,51 @@ impl Services {
         }
         problems
     }
+}
+
+/// The sum of the services' own counts of tasks, read from their metrics.
+pub(super) struct TaskWatch {
+    count: Arc<AtomicU64>,
+    watching: JoinHandle<()>,
+}
+
+impl TaskWatch {
+    fn start(addresses: Vec<String>) -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&count);
+        let watching = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(TASKS_INTERVAL);
+            loop {
+                tick.tick().await;
+                // A service that does not answer leaves the last sum in place.
+                if let Some(sum) = alive_tasks(&addresses).await {
+                    told.store(sum, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { count, watching }
+    }
+
+    pub(super) fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.count)
+    }
+}
+
+impl Drop for TaskWatch {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+async fn alive_tasks(addresses: &[String]) -> Option<u64> {
+    let mut sum = 0;
+    for address in addresses {
+        let text = get(address, "/metrics", TASKS_LIMIT).await.ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find_map(|line| line.strip_prefix("tokio_alive_tasks "))?;
+        sum += line.trim().parse::<u64>().ok()?;
+    }
+    Some(sum)
 }
 
 async fn start(

@@ -28,6 +28,7 @@ mod ids;
 mod response;
 
 pub use client::PipelinePublisher;
+pub(crate) use client::get;
 pub use feed::{PipelineDelivery, PipelineSubscriber};
 use ids::Ids;
 
@@ -191,7 +192,7 @@ impl Queue for Pipeline {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let mut total = None;
         for address in &self.config.feeds {
-            let stats = client::get(address, "/stats", Duration::from_secs(2))
+            let stats = get(address, "/stats", Duration::from_secs(2))
                 .await
                 .map_err(|error| self.failed(format!("/stats of the processor at {address}: {error}")))?;
             let stats: serde_json::Value = serde_json::from_slice(&stats)

@@ -52,4 +52,10 @@ pub struct Window {
     /// Resident memory of the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_rss_bytes: Option<u64>,
+    /// Files and sockets that the subject held open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_open_files: Option<u64>,
+    /// Tasks alive in the subject's services, where growth is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_tasks: Option<u64>,
 }

@@ -23,6 +23,7 @@ mod capacity;
 mod deaths;
 mod latency;
 mod over_time;
+mod scaling;
 
 pub(super) use latency::{percentile_points, rarest};
 
@@ -40,6 +41,7 @@ pub(super) fn all(
     drawn.extend(sections.response()?);
     drawn.extend(sections.throughput()?);
     drawn.extend(sections.deaths()?);
+    drawn.extend(sections.scaling()?);
     drawn.extend(sections.over_time()?);
     drawn.extend(sections.by_percentile()?);
     drawn.extend(sections.parts()?);

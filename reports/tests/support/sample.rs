@@ -256,6 +256,7 @@ fn trial(plan: &Plan, index: u32, position: u32, histograms: &mut Histograms) ->
                 harness_cpu_cores: Some((rate * 2.0 / 1e6 + 0.02).min(1.9)),
                 subject_rss_bytes: (plan.name != "memory")
                     .then(|| (plan.rss_mib << 20) - (3 << 20) + (windows.len() as u64 * (3 << 20) / 54)),
+                ..Window::default()
             });
         }
         let [response, service, lag, far] = &of_phase;

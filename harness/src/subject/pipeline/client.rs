@@ -365,7 +365,7 @@ async fn open(address: &str) -> io::Result<TcpStream> {
 }
 
 /// The body of one `GET`.
-pub(super) async fn get(address: &str, path: &str, limit: Duration) -> io::Result<Vec<u8>> {
+pub(crate) async fn get(address: &str, path: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let asking = async {
         let mut stream = open(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
