@@ -133,16 +133,17 @@ impl ClusterWorker {
         let key = &self.keys[self.plan.phases[operation.phase].keys.of_slot(operation.slot) as usize];
         match self.client.ask(operation.lane, Ask::Get(&key.path)).await {
             Ok((StatusCode::OK, body)) => {
-                let right = serde_json::from_slice(&body).is_ok_and(|location: Location<'_>| {
-                    location.partition.id == key.partition && location.primary.is_some()
-                });
-                if !right {
+                let location = serde_json::from_slice::<Location<'_>>(&body).ok();
+                if location.as_ref().is_none_or(|location| location.partition.id != key.partition) {
                     let mut left = self.left.borrow_mut();
                     left.wrong += 1;
                     left.example.get_or_insert_with(|| {
                         let said = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
                         format!("{} is in {}, and {said} was answered", key.path, key.partition)
                     });
+                } else if location.is_some_and(|location| location.primary.is_none()) {
+                    // Its primary was removed and the partition is not given to another yet.
+                    return Outcome::Refused;
                 }
                 Outcome::Done
             }

@@ -23,7 +23,7 @@ pub struct Delivery {
     pub reordered: u64,
     /// Of the reordered, those that the subject said it had delivered, or may have delivered, before: no
     /// promise of order binds them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub reordered_redelivered: u64,
     /// Receipts whose checksum was wrong.
     pub corrupted: u64,
@@ -42,6 +42,11 @@ pub struct Delivery {
     /// Each broken promise in a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What a subject's settings promise.
