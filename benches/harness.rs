@@ -46,7 +46,7 @@ fn ledger(c: &mut Criterion) {
         b.iter(|| {
             sequence += 1;
             let key = u32::try_from(sequence % 1_000).unwrap_or(0);
-            black_box(consumer.receive(0, key, sequence, false))
+            black_box(consumer.receive(0, key, sequence, || false))
         });
     });
     group.finish();

@@ -237,7 +237,7 @@ impl Bench {
         Ok(Ours {
             publish_per_s: publish.achieved_per_s,
             drain_per_s: trial.backlog.as_ref().ok_or("no backlog")?.drain_per_s,
-            one_at_a_time_p90_us: phase("single").map_or(0.0, |single| single.service_us.p90),
+            one_at_a_time_p90_us: phase("single").ok_or("no phase `single`")?.service_us.p90,
         })
     }
 }
@@ -258,7 +258,9 @@ fn trial(out: &Path) -> Result<Trial, Failure> {
     Ok(trials.next().ok_or("no trial")?)
 }
 
-fn nats_profile(size: usize, message_ids: &str) -> String {
+/// One message at a time, which also warms up; then as many as fit in flight; then the backlog is drained.
+/// `workload` and `subject` hold the lines that differ.
+fn profile(size: usize, in_flight: u32, workload: &str, subject: &str) -> String {
     format!(
         r#"
 name = "against-tools"
@@ -267,44 +269,13 @@ drain_deadline = "120s"
 [workload]
 payload = "{size}B"
 keys = {{ kind = "none" }}
-message_ids = "{message_ids}"
+{workload}
 [[phase]]
 name = "single"
 model = "closed"
 in_flight = 1
 duration = "2s"
 consumers = "paused"
-[[phase]]
-name = "publish"
-model = "closed"
-in_flight = 500
-duration = "3s"
-consumers = "paused"
-[[phase]]
-name = "drain"
-model = "open"
-rate = "10/s"
-duration = "4s"
-[subjects.nats]
-"#
-    )
-}
-
-fn kafka_profile(size: usize, in_flight: u32, batch_bytes: u32) -> String {
-    format!(
-        r#"
-name = "against-tools"
-trials = 1
-drain_deadline = "120s"
-[workload]
-payload = "{size}B"
-keys = {{ kind = "none" }}
-[[phase]]
-name = "warmup"
-model = "open"
-rate = "1k/s"
-duration = "1s"
-measured = false
 [[phase]]
 name = "publish"
 model = "closed"
@@ -316,11 +287,18 @@ name = "drain"
 model = "open"
 rate = "10/s"
 duration = "5s"
-[subjects.kafka]
-linger_ms = 5
-batch_bytes = {batch_bytes}
+{subject}
 "#
     )
+}
+
+fn nats_profile(size: usize, message_ids: &str) -> String {
+    profile(size, 500, &format!("message_ids = {message_ids:?}"), "[subjects.nats]")
+}
+
+fn kafka_profile(size: usize, in_flight: u32, batch_bytes: u32) -> String {
+    let subject = format!("[subjects.kafka]\nlinger_ms = 5\nbatch_bytes = {batch_bytes}");
+    profile(size, in_flight, "", &subject)
 }
 
 /// A tool that is given up after a while: the consumers among them wait for ever for a message too few.

@@ -165,7 +165,7 @@ mod tests {
             .map(|sequences| {
                 let mut consumer = ConsumerLedger::new(0, 1, 1);
                 for &sequence in *sequences {
-                    consumer.receive(0, 0, sequence, false);
+                    consumer.receive(0, 0, sequence, || false);
                 }
                 consumer
             })
@@ -221,11 +221,11 @@ mod tests {
     #[test]
     fn what_was_delivered_again_may_come_late_and_is_counted() {
         let mut ledger = ledger(&[0, 1, 2], &[&[2]]);
-        assert!(ledger.consumers[0].receive(0, 0, 0, true));
+        assert!(ledger.consumers[0].receive(0, 0, 0, || true));
         let delivery = ledger.judge(PROMISE, 1);
         assert_eq!((delivery.reordered, delivery.reordered_redelivered), (1, 1));
         assert_eq!(delivery.violations, ["1 acknowledged messages were never received"]);
-        assert!(ledger.consumers[0].receive(0, 0, 1, false));
+        assert!(ledger.consumers[0].receive(0, 0, 1, || false));
         let violations = ledger.judge(PROMISE, 1).violations;
         assert_eq!(violations, ["1 messages arrived after a later one of their key"]);
     }
@@ -248,7 +248,7 @@ mod tests {
     fn every_group_owes_every_message() {
         let mut ledger = ledger(&[0, 1], &[&[0, 1]]);
         let mut second = ConsumerLedger::new(1, 1, 1);
-        second.receive(0, 0, 0, false);
+        second.receive(0, 0, 0, || false);
         ledger.consumers.push(second);
         let delivery = ledger.judge(PROMISE, 2);
         assert_eq!((delivery.received, delivery.lost), (3, 1));
@@ -259,8 +259,8 @@ mod tests {
         let mut ledger = ledger(&[0, 1], &[]);
         let mut first = ConsumerLedger::of_topic(0, 0, 2, 1, |producer| producer == 0);
         let mut second = ConsumerLedger::of_topic(1, 0, 2, 1, |producer| producer == 1);
-        assert!(first.receive(0, 0, 1, false) && first.receive(0, 0, 0, false));
-        assert!(!second.receive(0, 0, 1, false), "producer 0 does not send to topic 1");
+        assert!(first.receive(0, 0, 1, || false) && first.receive(0, 0, 0, || false));
+        assert!(!second.receive(0, 0, 1, || false), "producer 0 does not send to topic 1");
         ledger.consumers.extend([first, second]);
         let promise = queue::Promise { ordered_among_consumers: false, ..PROMISE };
         let delivery = ledger.judge(promise, 1);

@@ -21,5 +21,7 @@ mod ingest;
 mod processor;
 #[path = "pipeline/programs.rs"]
 mod programs;
+#[path = "pipeline/tls.rs"]
+mod tls;
 #[path = "pipeline/traces.rs"]
 mod traces;

@@ -48,8 +48,15 @@ impl ConsumerLedger {
 
     /// A whole message of this trial; true at its first receipt. A repeated receipt counts as duplicated, not
     /// as reordered. A producer or key that the plan does not have means the envelope is not ours after all:
-    /// stray. `redelivered`: the subject says that it was, or may have been, on its way before.
-    pub fn receive(&mut self, producer: u16, key: u32, sequence: u64, redelivered: bool) -> bool {
+    /// stray. `redelivered`, asked of a late one only, is whether the subject says that it was, or may have been,
+    /// on its way before.
+    pub fn receive(
+        &mut self,
+        producer: u16,
+        key: u32,
+        sequence: u64,
+        redelivered: impl FnOnce() -> bool,
+    ) -> bool {
         let Some(from) = self.producers.get_mut(usize::from(producer)) else {
             self.stray += 1;
             return false;
@@ -64,7 +71,7 @@ impl ConsumerLedger {
         }
         if sequence < *next {
             self.reordered += 1;
-            self.reordered_redelivered += u64::from(redelivered);
+            self.reordered_redelivered += u64::from(redelivered());
         } else {
             *next = sequence + 1;
         }

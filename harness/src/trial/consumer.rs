@@ -146,7 +146,7 @@ async fn work<Q: Queue>(
                 match Envelope::open(&delivery.message().payload, trial.trial_id) {
                     Received::Whole(envelope) => {
                         let Envelope { producer, key, sequence, .. } = envelope;
-                        if ledger.receive(producer, key, sequence, delivery.redelivered()) {
+                        if ledger.receive(producer, key, sequence, || delivery.redelivered()) {
                             fresh += 1;
                             recorder.receive(usize::from(envelope.phase), envelope.due, now);
                         }

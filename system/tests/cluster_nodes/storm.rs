@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     processes::{Process, agree},
-    support::HEALTH,
+    support::{HEALTH, eventually},
 };
 
 const NODES: usize = 5;
@@ -162,15 +162,6 @@ async fn delivered(node: &Process) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-/// Asks until it is so.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// Kills a follower and waits until the others have taken over what it had.
 async fn death(nodes: &mut [Process], directory: &Path, round: usize) -> Death {
     let count = nodes.len();
@@ -181,17 +172,16 @@ async fn death(nodes: &mut [Process], directory: &Path, round: usize) -> Death {
     let (before, hooks) = (nodes[witness].view().await.unwrap().1, delivered(&nodes[witness]).await);
     nodes[victim].kill();
     let died = Instant::now();
-    let detected = loop {
-        let mut seen = false;
+    eventually("the death is noticed", async || {
         for node in nodes.iter().filter(|node| node.runs()) {
-            seen |= node.view().await.is_some_and(|(ids, _)| ids.len() < count);
+            if node.view().await.is_some_and(|(ids, _)| ids.len() < count) {
+                return true;
+            }
         }
-        if seen {
-            break died.elapsed();
-        }
-        assert!(died.elapsed() < Duration::from_secs(60), "the death was not noticed");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+        false
+    })
+    .await;
+    let detected = died.elapsed();
     agree(nodes, directory).await;
     let agreed = died.elapsed();
     let after = nodes[witness].view().await.unwrap().1;

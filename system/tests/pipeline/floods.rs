@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queuebench_system::pipeline::config::{GrpcConfig, ServerConfig, TlsConfig, UpstreamConfig};
-use queuebench_system::pipeline::{embedded, grpc};
+use queuebench_system::pipeline::config::{GrpcConfig, ServerConfig, UpstreamConfig};
+use queuebench_system::pipeline::grpc;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::client::{Http, eventually, raw, settings};
+use crate::client::{Http, eventually, raw};
 use crate::programs::{Running, command};
+use crate::tls::TlsEdge;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Far more than any server has reason to bear.
@@ -64,33 +65,14 @@ async fn flood(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> u32 {
 #[tokio::test]
 async fn streams_that_are_opened_and_reset_without_pause_end_the_connection_and_others_are_served() {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let (certificates, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&certificates, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let mut settings = settings();
-    settings.gateway.tls = Some(TlsConfig { port: 0, certificates, key });
-    let pipeline = embedded::start(settings).await.unwrap();
-
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let mut client =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(pipeline.gateway.tls_address().unwrap()).await.unwrap();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
-    let taken = flood(stream).await;
+    let edge = TlsEdge::start(folder.path()).await;
+    let taken = flood(edge.connect(b"h2").await).await;
     assert!(taken < RESETS - 1, "{taken} resets were borne");
 
     let config = GrpcConfig {
         address: "127.0.0.1:0".parse().unwrap(),
         http: ServerConfig::loopback(),
-        processor: UpstreamConfig::to(&format!("http://{}", pipeline.processor.address())),
+        processor: UpstreamConfig::to(&format!("http://{}", edge.pipeline.processor.address())),
         ..GrpcConfig::default()
     };
     let server = grpc::start(config).await.unwrap();
@@ -98,7 +80,7 @@ async fn streams_that_are_opened_and_reset_without_pause_end_the_connection_and_
     assert!(taken < RESETS - 1, "{taken} resets were borne");
 
     let http = Http::new();
-    assert_eq!(http.post(pipeline.address(), "/ingest", "{}").await.status, 200);
+    assert_eq!(http.post(edge.pipeline.address(), "/ingest", "{}").await.status, 200);
     assert_eq!(http.get(server.http_address(), "/ready").await.status, 200);
 }
 

@@ -11,6 +11,7 @@ use queuebench_system::pipeline::{embedded, gateway};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{Http, eventually, free_port, pipeline, settings};
+use crate::tls::TlsEdge;
 
 const BODY: &str = r#"{"source":"meter-7","data":"kwh=12.4","metadata":{"vu":1,"spike":true}}"#;
 
@@ -346,29 +347,9 @@ impl crate::client::Answer {
 #[tokio::test]
 async fn tls_speaks_both_versions_of_http() {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let (certificates, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&certificates, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let mut settings = settings();
-    settings.gateway.tls =
-        Some(queuebench_system::pipeline::config::TlsConfig { port: 0, certificates, key });
-    let pipeline = embedded::start(settings).await.unwrap();
-    let to = pipeline.gateway.tls_address().unwrap();
-
+    let edge = TlsEdge::start(folder.path()).await;
     for alpn in [&b"h2"[..], b"http/1.1"] {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        client.alpn_protocols = vec![alpn.to_vec()];
-        let stream = tokio::net::TcpStream::connect(to).await.unwrap();
-        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+        let stream = edge.connect(alpn).await;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn));
         let io = hyper_util::rt::TokioIo::new(stream);
         let request = Request::post("https://localhost/ingest").header("host", "localhost");

@@ -77,9 +77,8 @@ enum Wake {
 impl NatsSubscriber {
     /// Asks for as many messages as there is room for, when all that was asked for has come.
     ///
-    /// Not earlier: few large requests cost the server less than many small ones, and delivering a batch and
-    /// then taking its answers less than both at once. A live tail pays one round trip for each `prefetch`
-    /// messages.
+    /// One request stands at a time, so what the server still owes is one number. A live tail pays a round trip
+    /// for each `prefetch` messages.
     async fn request_more(&mut self) -> Result<(), SubscribeError> {
         if self.requested > 0 {
             return Ok(());
